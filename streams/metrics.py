@@ -1,0 +1,119 @@
+"""Everything we count and time, in one place, as Prometheus sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, ProcessCollector
+
+NAMESPACE: Final = "decisioning"
+STAGES: Final = ("fetch", "decode", "fold", "decide", "commit", "publish")
+
+# From "at once" to "somebody should look": the promise is one second.
+DELAY_BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+STAGE_BUCKETS_S: Final = (0.0002, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
+TRANSACTION_BUCKETS_S: Final = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+RECOVERY_BUCKETS_S: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+# What the step counts: name -> (labels, help). All else is observed by the shell itself.
+COUNTED: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
+    "events_total": (("type",), "Events accepted, by type of call."),
+    "decisions_total": (
+        ("campaign", "action", "reason", "channel"),
+        "Decisions, by first reason and channel.",
+    ),
+    "dead_letters_total": (("reason",), "Records that could not be events."),
+    "duplicates_total": ((), "Events dropped because their person had sent the same message id already."),
+    "misrouted_total": ((), "Records forwarded because their key belongs to another partition."),
+    "clamped_timestamps_total": ((), "Event times replaced by the record's own, too far from it to be true."),
+    "expression_errors_total": (("where",), "Rules that met missing or mistyped data and counted as false."),
+    "render_errors_total": (("campaign",), "Texts that could not be rendered, so that their variant slept."),
+    "late_rewards_total": (("campaign",), "Outcomes that came after their window, kept as corrections."),
+    "reward_total": (("campaign", "event"), "Rewards credited to decisions."),
+}
+
+
+class Metrics:
+    """The metrics of one worker.
+
+    Parameters
+    ----------
+    registry
+        Where they are registered; by default a new one that has the process's own figures too (CPU,
+        memory, garbage collection).
+
+    Attributes
+    ----------
+    registry
+        What `/metrics` shows.
+    decision_delay_seconds, batch_seconds, transaction_seconds, recovery_seconds
+        Histograms in seconds.
+    lag_records, timers_pending, view_behind_steps
+        Gauges of a partition; `forget` drops them when the partition leaves this worker.
+    fenced
+        Counter: a newer owner took a partition from us.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        if registry is None:
+            registry = CollectorRegistry()
+            ProcessCollector(registry=registry)
+            GCCollector(registry=registry)
+        self.registry = registry
+        self._counted = {
+            name: Counter(name, text, labels, namespace=NAMESPACE, registry=registry)
+            for name, (labels, text) in COUNTED.items()
+        }
+        self.decision_delay_seconds = self._histogram(
+            "decision_delay_seconds", "Publish time minus the time to fire.", ("campaign",), DELAY_BUCKETS_S
+        )
+        self.batch_seconds = self._histogram(
+            "batch_seconds", "Time of one micro-batch in a stage.", ("stage",), STAGE_BUCKETS_S
+        )
+        self.transaction_seconds = self._histogram(
+            "transaction_seconds", "Begin to end of a Kafka transaction.", (), TRANSACTION_BUCKETS_S
+        )
+        self.recovery_seconds = self._histogram(
+            "recovery_seconds", "Assignment of a partition until its first step.", (), RECOVERY_BUCKETS_S
+        )
+        self.lag_records = self._gauge("lag_records", "Records of a partition not yet read.")
+        self.timers_pending = self._gauge("timers_pending", "Timers of a partition that have not fired.")
+        self.view_behind_steps = self._gauge(
+            "view_behind_steps", "Committed steps that Redis does not have yet."
+        )
+        self.fenced = Counter(
+            "fenced_total",
+            "Times a newer owner took a partition from us.",
+            namespace=NAMESPACE,
+            registry=registry,
+        )
+        for stage in STAGES:
+            self.batch_seconds.labels(stage)  # a stage that never ran shows as 0, not as absent
+
+    def _histogram(
+        self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]
+    ) -> Histogram:
+        return Histogram(name, text, labels, namespace=NAMESPACE, buckets=buckets, registry=self.registry)
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(name, text, ("partition",), namespace=NAMESPACE, registry=self.registry)
+
+    def count(self, counts: Mapping[tuple[str, ...], int]) -> None:
+        """Add what a step counted: (name, label values…) -> increment.
+
+        Raises
+        ------
+        KeyError, ValueError
+            A name that is not in `COUNTED`, or another number of labels than it has: a mistake in the code.
+        """
+        for (name, *values), increment in counts.items():
+            if name not in self._counted:
+                raise KeyError(f"no counter named {name!r}; add it to COUNTED in {__name__}")
+            counter = self._counted[name]
+            (counter.labels(*values) if values or COUNTED[name][0] else counter).inc(increment)
+
+    def forget(self, partition: int) -> None:
+        """Drop the gauges of a partition that another worker reports from now on."""
+        for gauge in (self.lag_records, self.timers_pending, self.view_behind_steps):
+            gauge.remove_by_labels({"partition": str(partition)})
