@@ -1,7 +1,7 @@
 """Real Kafka and Redis for the tests: from the environment, from Docker, or started here; never a mock.
 
-A server started here listens on a free port of 127.0.0.1, writes into its own directory, and dies with this process
-however that ends.
+A server started here listens on a free port of 127.0.0.1, writes into its own directory, and dies with this
+process however that ends.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = START_
 
 
 def kafka_answers(address: str) -> bool:
-    """Whether a broker at `host:port` takes requests and lists itself as alive (a Metadata request, version 1)."""
+    """Whether a broker at `host:port` takes requests and lists itself as alive (Metadata, version 1)."""
     host, _, port = address.rpartition(":")
     request = struct.pack(">hhih5si", 3, 1, 1, 5, b"tests", -1)
     try:
@@ -218,6 +218,9 @@ def broker_settings(listen: str, advertise: str, controller_port: int, data: str
         "advertised.listeners": f"PLAINTEXT://{advertise}",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
         "log.dirs": data,
+        # After kill -9 the next start waits until the dead one's registration has lapsed (default 9 s).
+        "broker.heartbeat.interval.ms": "500",
+        "broker.session.timeout.ms": "2500",
         "auto.create.topics.enable": "false",  # a misspelt topic is an error, not a new topic
         "group.initial.rebalance.delay.ms": "0",
         "log.cleaner.backoff.ms": "200",
@@ -240,13 +243,13 @@ class LocalKafka(LocalServer):
     Raises
     ------
     UnavailableError
-        Without Java 17 or newer, or without the jars that `make kafka` copies.
+        Without Java 17 or newer, or without the jars that `make services` copies.
     """
 
     def __init__(self, jars: Path = KAFKA_JARS) -> None:
         require_java()
         if not any(jars.glob("kafka_2.13-*.jar")):
-            raise UnavailableError(f"no jars of Apache Kafka in {jars}: run `make kafka`")
+            raise UnavailableError(f"no jars of Apache Kafka in {jars}: run `make services`")
         super().__init__("kafka")
         self.bootstrap = f"127.0.0.1:{self.port}"
         self._classpath = f"{jars}/*"
@@ -275,7 +278,7 @@ class LocalKafka(LocalServer):
         ]
 
     def _format(self, template: Path) -> None:
-        """Lay an empty log directory, from a copy kept beside the jars: formatting costs another JVM (3 s)."""
+        """Lay an empty log directory, copied from one kept beside the jars: formatting costs a JVM (3 s)."""
         data = self.home / "data"
         if not template.exists():
             command = [*self._java("256m"), "kafka.tools.StorageTool", "format"]

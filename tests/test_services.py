@@ -1,4 +1,4 @@
-"""The servers the tests start are real: they keep data over a crash, take large records, and never outlive the run."""
+"""The servers the tests start keep data over a crash, take large records, and never outlive the run."""
 
 from __future__ import annotations
 
@@ -68,8 +68,15 @@ def test_redis_keeps_data_over_a_restart_and_loses_it_on_flush(redis_server: ser
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_servers_die_with_the_run(how: signal.Signals, redis_server: services.LocalRedis) -> None:
     """Even if the test process is killed outright, its servers are gone soon after."""
-    script = "import time; from tests.services import LocalRedis; s = LocalRedis().start(); print(s.pid, flush=True); time.sleep(600)"
-    with subprocess.Popen([sys.executable, "-c", script], cwd=services.ROOT, stdout=subprocess.PIPE) as owner:
+    script = """if True:
+        from tests.services import LocalRedis
+        print(LocalRedis().start().pid, flush=True)
+        input()
+    """
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=services.ROOT, stdin=pipe, stdout=pipe
+    ) as owner:
         assert owner.stdout is not None
         server = int(owner.stdout.readline())
         owner.send_signal(how)

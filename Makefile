@@ -1,0 +1,77 @@
+# The two commands of the README, and what stands behind them. `make help` lists all.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint bench chaos soak install services lock clean
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+KAFKA_VERSION := $(shell sed -n 's/^KAFKA_VERSION = "\(.*\)"$$/\1/p' tests/services.py)
+KAFKA := .cache/kafka/$(KAFKA_VERSION)
+SECONDS ?= 60
+MINUTES ?= 10
+ARGS ?=
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(INSTALLED) ## a simulated shop, decided live, no services needed (SECONDS=60)
+	@$(BIN)/decisioning demo --seconds $(SECONDS)
+
+test: lint services ## lint, then every test; sets up all it needs (ARGS="-k name" for pytest)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(INSTALLED) ## style, types and the direction of imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: services ## throughput and CPU per event
+	$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: services ## kill and restart workers, broker and Redis at random (MINUTES=10)
+	MINUTES=$(MINUTES) $(BIN)/python -m pytest -m chaos --timeout 0 $(ARGS)
+
+soak: services ## run under load and watch memory and delays (MINUTES=10)
+	MINUTES=$(MINUTES) $(BIN)/python -m pytest -m soak --timeout 0 $(ARGS)
+
+install: $(INSTALLED) ## the virtual environment, exactly as locked
+
+# A Python that is there by name only (a pyenv shim) or lacks venv does not count.
+$(INSTALLED): requirements.lock pyproject.toml
+	@if [ ! -x $(BIN)/python ]; then \
+	  for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+	    if $$python -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then break; fi; \
+	    python=; \
+	  done; \
+	  [ -n "$$python" ] || { echo "no Python >= 3.11 with venv found: apt-get install python3-venv, or make PYTHON=/path/to/python3" >&2; exit 2; }; \
+	  echo "making .venv with $$($$python --version)"; \
+	  $$python -m venv .venv; \
+	fi
+	@echo "installing the locked packages"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Without them the tests that need a real service skip and say so; in CI they fail.
+services: $(INSTALLED)
+	@if [ -n "$${CI:-}" ] || [ -n "$${INSTALL_SERVICES:-}" ]; then tests/install-services; fi
+	@if command -v mvn >/dev/null; then $(MAKE) --no-print-directory $(KAFKA)/.complete; \
+	 else echo "no Maven: tests on a real Kafka use DECISIONING_TEST_KAFKA or Docker, else they skip (make INSTALL_SERVICES=1 test installs what is missing)"; fi
+
+$(KAFKA)/.complete: tests/kafka/pom.xml
+	@echo "copying the jars of Apache Kafka $(KAFKA_VERSION)"
+	@rm -rf $(KAFKA) $(KAFKA)-formatted
+	@mvn -q -B -Dstyle.color=never --strict-checksums -f $< dependency:copy-dependencies \
+	  -Dkafka.version=$(KAFKA_VERSION) -DincludeScope=runtime -DoutputDirectory=$(CURDIR)/$(KAFKA)
+	@touch $@
+
+lock: ## resolve requirements.lock anew from pyproject.toml (needs uv)
+	@uv=$$(command -v uv || echo $(BIN)/uv); [ -x "$$uv" ] || { echo "uv is not installed: pip install uv" >&2; exit 2; }; \
+	 "$$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --custom-compile-command "make lock" --extra demo --extra test --extra bench -o requirements.lock $(ARGS) pyproject.toml
+
+clean: ## remove the virtual environment and all caches
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache ./*.egg-info
