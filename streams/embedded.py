@@ -14,13 +14,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from streams.failure import Failure
+
 PARTITIONS: Final = 4  # the mock's own choice for a topic it creates
 START_TIMEOUT_S: Final = 10
 START_ATTEMPTS: Final = 3
 REDIS_CONFIG: Final = {"maxmemory": "512mb", "maxmemory-policy": "noeviction", "save": "", "appendonly": "no"}
 
 
-class EmbeddedError(RuntimeError):
+class EmbeddedError(Failure):
     """The extra that brings them is not installed, or they do not start; one line with the remedy."""
 
 

@@ -13,7 +13,10 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from streams.failure import WRONG_USE, Failure
+
 PREFIX: Final = "DECISIONING_"
+TESTS: Final = "TEST_"  # DECISIONING_TEST_*: where the tests find their servers
 TOPIC_NAME_CHARS: Final = 249  # Kafka's own limit
 HIGHEST_PORT: Final = 65_535
 REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
@@ -22,8 +25,10 @@ _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
 _NAME = re.compile(r"[A-Za-z0-9._-]*")
 
 
-class SettingsError(ValueError):
+class SettingsError(Failure):
     """A setting that cannot be; the message is one line and ends with the remedy."""
+
+    exit_code = WRONG_USE
 
 
 def _fits(value: str, info: ValidationInfo) -> str:
@@ -257,7 +262,7 @@ def unknown(environment: Mapping[str, str]) -> list[str]:
     warnings = []
     for name in sorted(environment):
         own = name.upper().removeprefix(PREFIX)
-        if name.upper().startswith(PREFIX) and own not in known:
+        if name.upper().startswith(PREFIX) and own not in known and not own.startswith(TESTS):
             close = difflib.get_close_matches(own, known, n=1, cutoff=0.6)
             hint = f"did you mean {PREFIX}{close[0]}?" if close else f"known are {', '.join(known)}"
             warnings.append(f"{name} is not a setting and has no effect; {hint}")

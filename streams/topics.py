@@ -9,8 +9,9 @@ from typing import Any, Final, Literal
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
 
+from streams.failure import Failure
 from streams.settings import PREFIX, Settings
 
 HOUR_MS: Final = 3_600_000
@@ -104,7 +105,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
 )
 
 
-class TopicsError(RuntimeError):
+class TopicsError(Failure):
     """Kafka could not be asked, or said no; one line with the remedy."""
 
 
@@ -176,13 +177,13 @@ def _verify(topic: Topic, settings: Settings, partitions: int, configs: Mapping[
     if partitions != wanted:
         remedy = f"choose another {PREFIX}TOPIC_PREFIX, or delete the topic if nobody needs it"
         if topic.partitioned:
-            remedy = f"set {PREFIX}PARTITIONS={partitions} if all topics have that many, {remedy}"
-        detail = f"has {_plural(partitions)}, expected {wanted}; {remedy}"
+            remedy = f"set {PREFIX}PARTITIONS={partitions} if all have that many, {remedy}"
+        detail = f"{_plural(partitions)}, expected {wanted}; {remedy}"
         return Outcome(name, "wrong", detail)
     for key, value in topic.required.items():
         if key in configs and configs[key] != value:
             remedy = f"kafka-configs.sh --alter --topic {name} --add-config {key}={value}"
-            return Outcome(name, "wrong", f"has {key}={configs[key]}, expected {value}; run {remedy}")
+            return Outcome(name, "wrong", f"{key}={configs[key]}, expected {value}; run {remedy}")
     return Outcome(name, "right", _plural(partitions))
 
 
@@ -248,4 +249,10 @@ def _remedy(copies: int) -> str:
 
 
 def _words(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    match error:
+        case TimeoutError():
+            return "no answer in time"
+        case KafkaConnectionError():
+            return "no connection"
+        case _:
+            return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -17,6 +17,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from streams.failure import Failure
+
 START_TIMEOUT_S: Final = 10
 STOP_TIMEOUT_S: Final = 2
 BEAT_S: Final = 0.25
@@ -61,7 +63,7 @@ class Heartbeat:
         return True, "the main loop turns"
 
 
-class WebError(RuntimeError):
+class WebError(Failure):
     """The server cannot listen where it should; one line with the remedy."""
 
 
