@@ -1,0 +1,392 @@
+"""The configuration file as frozen models, and how it is read.
+
+Field names here carry units; the names in the file are their aliases (`delay` in the file is `delay_ms` here).
+What is absent is off.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from decisioning import durations
+from decisioning.findings import ConfigError, Finding
+from decisioning.paths import Path
+from decisioning.zones import check_zone
+
+CHANNELS = ("email", "push", "sms", "in_app")
+MAX_TEXT = 20_000
+RESERVED_SLOTS = ("holdout", "channel", "send_time")  # choices of their own, and `policy` names are <campaign>/<choice>
+
+
+def _duration(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        raise PydanticCustomError("value", "a duration such as 30s, 15m, 2h or 7d", {"remedy": 'try "30m"'})
+    try:
+        return durations.parse(value)
+    except ValueError as error:
+        raise PydanticCustomError("value", "a duration such as 30s, 15m, 2h or 7d", {"remedy": str(error)}) from None
+
+
+def _clock(value: object) -> object:
+    if not isinstance(value, str):
+        raise PydanticCustomError("value", "a time of day", {"remedy": 'write hours and minutes, such as "21:00"'})
+    try:
+        return durations.parse_clock(value)
+    except ValueError as error:
+        raise PydanticCustomError("value", "a time of day", {"remedy": str(error)}) from None
+
+
+def _window(value: object) -> object:
+    return value if value in ("day", "week") else _duration(value)
+
+
+def _names(value: object) -> object:
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+def _path(value: object) -> object:
+    try:
+        return Path.parse(value)
+    except ValueError as error:
+        expected = "a path into the event, such as properties.cart_id"
+        raise PydanticCustomError("value", expected, {"remedy": str(error)}) from None
+
+
+def _zone(value: str) -> str:
+    try:
+        return check_zone(value)
+    except ValueError as error:
+        raise PydanticCustomError("value", "an IANA time zone", {"remedy": str(error)}) from None
+
+
+def _spell_window(window: int | str) -> str:
+    return window if isinstance(window, str) else durations.spell(window)
+
+
+_DURATION_SCHEMA: dict[str, Any] = {"type": "string", "pattern": r"^\d{1,10}[smhd]$", "examples": ["30m"]}
+_CLOCK_SCHEMA: dict[str, Any] = {"type": "string", "pattern": r"^([01]?\d|2[0-3]):[0-5]\d$", "examples": ["21:00"]}
+_WINDOW_SCHEMA: dict[str, Any] = {"anyOf": [{"enum": ["day", "week"]}, _DURATION_SCHEMA]}
+_PATH_SCHEMA: dict[str, Any] = {"type": "string", "pattern": r"^(event\.)?properties(\.[A-Za-z0-9_-]+)+$"}
+
+Duration = Annotated[
+    int, BeforeValidator(_duration), PlainSerializer(durations.spell), WithJsonSchema(_DURATION_SCHEMA)
+]
+Clock = Annotated[int, BeforeValidator(_clock), PlainSerializer(durations.spell_clock), WithJsonSchema(_CLOCK_SCHEMA)]
+Window = Annotated[
+    int | Literal["day", "week"],
+    BeforeValidator(_window),
+    PlainSerializer(_spell_window),
+    WithJsonSchema(_WINDOW_SCHEMA),
+]
+PathField = Annotated[Path, BeforeValidator(_path), PlainSerializer(str), WithJsonSchema(_PATH_SCHEMA)]
+Zone = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_zone)]
+Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+Slot = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+EventName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+_NAMES_SCHEMA: dict[str, Any] = {
+    "anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "items": {"type": "string", "minLength": 1}}]
+}
+EventNames = Annotated[
+    tuple[EventName, ...], BeforeValidator(_names), Field(max_length=100), WithJsonSchema(_NAMES_SCHEMA)
+]
+Text = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
+Cel = Annotated[str, StringConstraints(min_length=1, max_length=2_000)]
+ChannelName = Literal["email", "push", "sms", "in_app"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(
+        strict=True, frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=False, arbitrary_types_allowed=True
+    )
+
+
+class QuietHours(_Model):
+    """Local wall-clock time in which nothing of marketing is sent: [from, to), in minutes after midnight."""
+
+    from_minute: Clock = Field(alias="from")
+    to_minute: Clock = Field(alias="to")
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> QuietHours:
+        if self.from_minute == self.to_minute:
+            remedy = 'write "quiet_hours: null" for none, or make "from" and "to" differ'
+            raise PydanticCustomError("value", "from and to differ (equal ones would mean never or always)", {"remedy": remedy})
+        return self
+
+    @property
+    def length_ms(self) -> int:
+        """How long they last, on a day without a change of clocks."""
+        return (self.to_minute - self.from_minute) % 1_440 * 60_000
+
+
+class Channel(_Model):
+    """A way to reach a person. Without `quiet_hours` of its own it has the global ones; null is none."""
+
+    address: Literal["email", "phone", "push_token", "id"]
+    quiet_hours: QuietHours | None = None
+
+
+class Consent(_Model):
+    """What counts where a person has said nothing about a channel."""
+
+    default: Literal["granted", "denied"] = "granted"
+
+
+class Cap(_Model):
+    """At most `max` sends on `channel` per rolling or calendar window."""
+
+    name: Id
+    channel: Literal["any", "email", "push", "sms", "in_app"] = "any"
+    max: int = Field(ge=0, le=100_000)
+    window: Window = Field(alias="per")
+
+    @property
+    def per_ms(self) -> int | None:
+        """Length of a rolling window, None for a calendar one."""
+        return None if isinstance(self.window, str) else self.window
+
+    @property
+    def calendar(self) -> Literal["day", "week"] | None:
+        """Kind of calendar window in the person's own zone, None for a rolling one."""
+        return self.window if isinstance(self.window, str) else None
+
+
+class Fatigue(_Model):
+    """A decayed count of sends without a reaction must stay below `limit`."""
+
+    half_life_ms: Duration = Field(alias="half_life", gt=0)
+    limit: float = Field(gt=0, le=1_000)
+
+
+class Holdout(_Model):
+    """The share of persons (by salted hash) that is never written to."""
+
+    share: float = Field(ge=0, le=1)
+    salt: str = Field(default="", max_length=200)
+
+
+class Rule(_Model):
+    """A hard constraint: where `when` holds, the decision is suppressed."""
+
+    name: Id
+    campaigns: tuple[Id, ...] | None = Field(default=None, description="Absent: all campaigns.")
+    when: Cel
+    then: Literal["suppress"] = "suppress"
+
+
+class Guardrails(_Model):
+    """What no rendered text may hold."""
+
+    banned: tuple[Annotated[str, StringConstraints(min_length=1, max_length=100)], ...] = Field(
+        default=(), max_length=1_000
+    )
+    max_length: dict[Slot, Annotated[int, Field(ge=1, le=MAX_TEXT)]] = {}
+
+
+class Retention(_Model):
+    """How long what is known of a person is kept after their last event."""
+
+    profile_ms: Duration = Field(alias="profile", default=400 * durations.DAY_MS, ge=durations.DAY_MS)
+
+
+class Trigger(_Model):
+    """Which event starts a decision, and when it is due.
+
+    Attributes
+    ----------
+    events, where
+        Names of the events, and a CEL condition on them.
+    delay_ms, max_wait_ms
+        Due is event time + delay; restarts never push it past the first event + max_wait (None: no bound).
+    per
+        One pending timer per person and value of this path; None: one per person.
+    restart_on, cancel_on
+        Names of the events that start the delay anew, or end the wait without a decision.
+    exclude_variants
+        Path to the variants (slot -> id) that this decision shall not use again.
+    """
+
+    events: EventNames = Field(alias="event", min_length=1)
+    where: Cel | None = None
+    delay_ms: Duration = Field(alias="delay", default=0)
+    per: PathField | None = None
+    restart_on: EventNames = ()
+    cancel_on: EventNames = ()
+    max_wait_ms: Duration | None = Field(alias="max_wait", default=None)
+    exclude_variants: PathField | None = None
+
+
+class SendTime(_Model):
+    """How far after due the policy may pick the hour; 0: as soon as allowed."""
+
+    within_ms: Duration = Field(alias="within", default=0, le=7 * durations.DAY_MS)
+
+
+class Variant(_Model):
+    """One arm of a slot: a Liquid text, perhaps only sometimes allowed (`when`), perhaps still a draft."""
+
+    id: Id
+    text: Text
+    when: Cel | None = None
+    status: Literal["draft", "approved"] = "approved"
+    blocks: dict[Slot, Text] = {}
+
+
+class Goal(_Model):
+    """What the campaign wants: an event within a time after the send, worth the number at `value` (None: 1)."""
+
+    events: EventNames = Field(alias="event", min_length=1)
+    within_ms: Duration = Field(alias="within", gt=0)
+    value: PathField | None = None
+
+
+class Policy(_Model):
+    """How arms are chosen; `explore` is the least share of draws that stays uniform, so no propensity is 0."""
+
+    algorithm: Literal["thompson", "squarecb", "epsilon_greedy", "softmax", "uniform"] = "thompson"
+    explore: float = Field(default=0.05, ge=0.001, le=1)
+
+
+def _slots(value: object) -> object:
+    for slot in RESERVED_SLOTS:
+        if isinstance(value, dict) and slot in value:
+            remedy = f'rename the slot "{slot}"'
+            raise PydanticCustomError("value", f"slots named otherwise than {', '.join(RESERVED_SLOTS)}", {"remedy": remedy})
+    return value
+
+
+class Campaign(_Model):
+    """A reason to contact a person."""
+
+    id: Id
+    kind: Literal["marketing", "transactional"] = "marketing"
+    count: bool = Field(default=False, description="Whether sends of a transactional campaign count towards caps.")
+    trigger: Trigger
+    when: Cel | None = None
+    channels: tuple[ChannelName, ...] | None = Field(default=None, min_length=1, description="Absent: all channels.")
+    send_time: SendTime = SendTime()
+    expires_after_ms: Duration | None = Field(alias="expires_after", default=None)
+    cooldown_ms: Duration = Field(alias="cooldown", default=0)
+    requires_stock: PathField | None = None
+    exclude_variants: PathField | None = None
+    variants: Annotated[
+        dict[Slot, Annotated[tuple[Variant, ...], Field(min_length=1, max_length=200)]], BeforeValidator(_slots)
+    ] = Field(min_length=1, max_length=16)
+    goal: Goal | None = None
+    holdout: Holdout | None = None
+    policy: Policy = Policy()
+
+    @property
+    def counts(self) -> bool:
+        """Whether its sends count towards caps."""
+        return self.kind == "marketing" or self.count
+
+    @property
+    def excluded(self) -> Path | None:
+        """Path to the variants not to be used again, wherever it was written."""
+        return self.trigger.exclude_variants or self.exclude_variants
+
+
+class Config(_Model):
+    """The whole file."""
+
+    version: Literal[1]
+    timezone: Zone = "UTC"
+    quiet_hours: QuietHours | None = None
+    channels: dict[ChannelName, Channel] = Field(min_length=1, description="In order of preference.")
+    consent: Consent = Consent()
+    caps: tuple[Cap, ...] = Field(default=(), max_length=100)
+    fatigue: Fatigue | None = None
+    holdout: Holdout | None = None
+    rules: tuple[Rule, ...] = Field(default=(), max_length=1_000)
+    guardrails: Guardrails = Guardrails()
+    event_aliases: dict[EventName, EventName] = Field(default={}, max_length=1_000)
+    retention: Retention = Retention()
+    campaigns: tuple[Campaign, ...] = Field(default=(), max_length=1_000)
+
+    def quiet_hours_of(self, channel: str) -> QuietHours | None:
+        """Quiet hours that hold on a channel: its own, else the global ones; None for none."""
+        own = self.channels[channel]  # type: ignore[index]  # a name from outside is a KeyError, as for any mapping
+        return own.quiet_hours if "quiet_hours" in own.model_fields_set else self.quiet_hours
+
+    def channels_of(self, campaign: Campaign) -> tuple[str, ...]:
+        """Channels of a campaign in order of preference."""
+        return campaign.channels or tuple(self.channels)
+
+    @cached_property
+    def version_hash(self) -> str:
+        """16 hex digits that change with the meaning of the file, not with its comments, layout or spelled-out defaults."""
+        normal = self.model_dump(mode="json", by_alias=True)
+        for name in self.channels:
+            own = self.quiet_hours_of(name)
+            normal["channels"][name]["quiet_hours"] = own and own.model_dump(mode="json", by_alias=True)
+        normal["channels"] = list(normal["channels"].items())  # their order means something, that of other keys does not
+        text = json.dumps(normal, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def load(text: str | bytes, name: str = "config") -> Config:
+    """Read and check a configuration.
+
+    Parameters
+    ----------
+    text
+        YAML or JSON.
+    name
+        What to call the file in error messages.
+
+    Returns
+    -------
+    Config
+        Everything in it is usable: names resolve, expressions and templates compile.
+
+    Raises
+    ------
+    ConfigError
+        With every error of the file, in the order of its lines.
+    """
+    config, findings = read(text, name)
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if config is None or errors:
+        raise ConfigError(errors)
+    return config
+
+
+def read(text: str | bytes, name: str = "config") -> tuple[Config | None, list[Finding]]:
+    """Like `load`, but give all findings (warnings too) instead of raising; no Config where it has errors of shape."""
+    from decisioning import semantics, shape, yaml_source  # noqa: PLC0415  # semantics reads these models
+
+    source = yaml_source.parse(text, name)
+    if source.data is None:
+        if not source.findings:
+            source.error((1, 1), (), "null", "the file is empty", 'begin with "version: 1"')
+        return None, source.findings
+    config = None
+    try:
+        config = Config.model_validate(source.data)
+    except ValidationError as error:
+        shape.explain(source, error, Config)
+    semantics.examine(source, config)
+    findings = sorted(set(source.findings), key=lambda finding: (finding.line, finding.column, str(finding)))
+    if any(finding.severity == "error" for finding in findings):
+        config = None
+    return config, findings

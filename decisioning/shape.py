@@ -1,0 +1,135 @@
+"""Errors of shape: what pydantic found, said with line, field, expectation and remedy."""
+
+from __future__ import annotations
+
+import types
+import typing
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from decisioning import durations
+from decisioning.findings import closest, field_name
+from decisioning.yaml_source import shown_at
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
+
+    from decisioning.findings import FieldPath
+    from decisioning.yaml_source import Source
+
+_TYPES = {
+    "string_type": ("text", "put it in quotes"),
+    "bool_type": ("true or false", "write true or false"),
+    "int_type": ("a whole number", "write a whole number without quotes"),
+    "int_from_float": ("a whole number", "write a whole number"),
+    "float_type": ("a number", "write a number without quotes"),
+    "finite_number": ("a finite number", "write a number"),
+    "tuple_type": ("a list", "put it in brackets: [a, b]"),
+    "dict_type": ("fields below it, each with a name", "write name: value"),
+    "model_type": ("fields below it, each with a name", "write name: value"),
+    "model_attributes_type": ("fields below it, each with a name", "write name: value"),
+}
+_BOUNDS = {
+    "greater_than": ("gt", "more than"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "less than"),
+    "less_than_equal": ("le", "at most"),
+}
+
+
+def explain(source: Source, error: ValidationError, model: type[BaseModel]) -> None:
+    """Add a finding to `source` for everything that `error` says about `source.data` as a `model`."""
+    for detail in error.errors(include_url=False):
+        _explain_one(source, detail, model)
+
+
+def _explain_one(source: Source, detail: ErrorDetails, model: type[BaseModel]) -> None:
+    path: FieldPath = detail["loc"]
+    kind = detail["type"]
+    context: dict[str, Any] = detail.get("ctx", {})
+    of_key = bool(path) and path[-1] == "[key]"
+    if of_key:
+        path = path[:-1]
+    place = source.place(path)
+    value = shown_at(source, path)
+    if of_key or kind == "extra_forbidden":
+        place = source.keys.get(path, place)
+        value = ""
+    match kind:
+        case "extra_forbidden":
+            known = _fields(model, path[:-1])
+            expected, remedy = f"unknown field; expected one of {', '.join(known)}", _meant(str(path[-1]), known)
+        case "missing":
+            expected, remedy = "the field is required", f'add "{path[-1]}:" to {field_name(path[:-1]) or "the file"}'
+        case "value":
+            expected, remedy = f"expected {detail['msg']}", str(context["remedy"])
+        case "literal_error":
+            choices = [choice.strip("'") for choice in context["expected"].replace(" or ", ", ").split(", ")]
+            given = str(path[-1] if of_key else detail["input"])
+            expected = f"expected {' or '.join(choices)}"
+            remedy = f"write {choices[0]}" if choices[0].isdigit() else _meant(given, choices, "write")
+        case "string_pattern_mismatch":
+            expected, remedy = _pattern(str(context["pattern"]))
+        case _ if kind in _TYPES:
+            expected, remedy = _TYPES[kind]
+            expected = f"expected {expected}"
+        case _ if kind in _BOUNDS:
+            name, words = _BOUNDS[kind]
+            limit = context[name]
+            spelled = durations.spell(int(limit)) if isinstance(detail["input"], str) else str(limit)
+            expected, remedy = f"expected {words} {spelled}", f"write {words} {spelled}"
+        case _:
+            expected, remedy = f"expected otherwise: {detail['msg']}", "change it"
+            if kind.endswith("too_long"):
+                expected, remedy = f"expected at most {context['max_length']} of them", "shorten it"
+            elif kind.endswith("too_short"):
+                expected, remedy = f"expected at least {context['min_length']} of them", "add one, or leave the field out"
+    source.error(place, path, value, expected, remedy)
+
+
+def _meant(given: str, known: list[str], verb: str = "try") -> str:
+    likely = closest(given, known)
+    if likely is not None:
+        return f'{verb} "{likely}"'
+    return "remove it" if verb == "try" else f'write "{known[0]}"'
+
+
+def _pattern(pattern: str) -> tuple[str, str]:
+    if pattern.startswith("^[a-z]"):
+        return "expected a name of small letters, digits and _ (at most 32)", 'rename it, such as "subject"'
+    return "expected a name of letters, digits, _ . - (at most 64)", 'rename it, such as "cart-abandonment"'
+
+
+def _fields(model: type[BaseModel], path: FieldPath) -> list[str]:
+    """Names that the file may use at a path, in the order of the model."""
+    annotation: Any = model
+    for part in path:
+        annotation = _step(annotation, part)
+    found = _model(annotation)
+    return [field.alias or name for name, field in found.model_fields.items()] if found else []
+
+
+def _step(annotation: Any, part: str | int) -> Any:
+    found = _model(annotation)
+    if found is not None:
+        return next(
+            (field.annotation for name, field in found.model_fields.items() if part in (field.alias or name, name)), None
+        )
+    for candidate in (annotation, *typing.get_args(annotation)):
+        arguments = typing.get_args(candidate)
+        origin = typing.get_origin(candidate)
+        if origin is tuple:
+            return arguments[0]
+        if origin is dict:
+            return arguments[1]
+    return None
+
+
+def _model(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated):
+        return next((found for part in typing.get_args(annotation) if (found := _model(part)) is not None), None)
+    return None
