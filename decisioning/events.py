@@ -62,18 +62,22 @@ def decode(records: Sequence[Record], aliases: Mapping[str, str]) -> Decoded:
         Other names of events -> the name they count as.
     """
     out = Decoded()
+    keep, keep_record = out.events.append, out.records.append
     values = [record.value or b"" for record in records]
-    for record, value, keys in zip(records, values, key_counts(values), strict=True):
+    counts, signed = key_counts(values)
+    for record, value, keys in zip(records, values, counts, strict=True):
         try:
-            event = fast_event(value, keys) if keys >= 0 else None
+            event = fast_event(value, keys)
             if event is None:
                 event = strict_event(value)
-            _finish(event, record.timestamp, aliases)
+            if signed:
+                _check_amounts(event.props)
+            _derive(event, record.timestamp, aliases)
         except Malformed as error:
             out.rejected.append(DeadLetter(record, error.reason, error.message))
         else:
-            out.events.append(event)
-            out.records.append(record)
+            keep(event)
+            keep_record(record)
     return out
 
 
@@ -147,18 +151,23 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _finish(event: Event, record_ms: int, aliases: Mapping[str, str]) -> None:
-    """Check what the types do not say, and derive.
+def _check_amounts(props: Properties) -> None:
+    for key in AMOUNTS:
+        value = props.get(key)
+        if type(value) is float and value < 0:
+            raise Malformed("negative_amount", f"{key} is negative")
+
+
+def _derive(event: Event, record_ms: int, aliases: Mapping[str, str]) -> None:
+    """Set person, event name and times, and check what they need.
 
     Raises
     ------
     Malformed
+        ``no_message_id, no_person, no_event, no_previous_id, time_out_of_range``.
     """
     if not event.message_id:
         raise Malformed("no_message_id", "messageId is missing")
-    event.user_id = event.user_id or None
-    event.anonymous_id = event.anonymous_id or None
-    event.previous_id = event.previous_id or None
     person = event.user_id or event.anonymous_id
     if not person:
         raise Malformed("no_person", "userId and anonymousId are missing")
@@ -167,38 +176,32 @@ def _finish(event: Event, record_ms: int, aliases: Mapping[str, str]) -> None:
         name = event.event
         if not name:
             raise Malformed("no_event", "a track event has no event name")
-        event.event = aliases.get(name, name)
-        props = event.props
-        if props:
-            for key in AMOUNTS:
-                value = props.get(key)
-                if type(value) is float and value < 0:
-                    raise Malformed("negative_amount", f"{key} is negative")
+        if name in aliases:
+            event.event = aliases[name]
     else:
         event.event = None
         if event.type == "alias" and not event.previous_id:
             raise Malformed("no_previous_id", "an alias has no previousId")
-    zone = event.context.get("timezone")
-    if zone and type(zone) is str:
-        event.timezone = zone
-    event.record_ms = record_ms
-    at_ms = _event_time_ms(event)
-    if at_ms is None or not record_ms - LATE_LIMIT_MS <= at_ms <= record_ms + EARLY_LIMIT_MS:
-        event.at_ms = record_ms
-        event.clamped = True
-    else:
-        event.at_ms = at_ms
-
-
-def _event_time_ms(event: Event) -> int | None:
-    sent, original, received = event.sent_at, event.original_timestamp, event.received_at
+    if event.context:
+        zone = event.context.get("timezone")
+        if zone and type(zone) is str:
+            event.timezone = zone
     at_ms = None if event.timestamp is None else _milliseconds(event.timestamp)
-    if sent is None and original is None and received is None:
+    if event.received_at is not None:
+        at_ms = _without_skew_ms(event, at_ms)
+    if at_ms is None or at_ms < record_ms - LATE_LIMIT_MS or at_ms > record_ms + EARLY_LIMIT_MS:
+        at_ms = record_ms
+        event.clamped = True
+    event.at_ms = at_ms
+    event.record_ms = record_ms
+
+
+def _without_skew_ms(event: Event, at_ms: int | None) -> int | None:
+    """Segment's rule: what passed on the client's clock is right even where the clock is wrong."""
+    if event.received_at is None or event.sent_at is None or event.original_timestamp is None:
         return at_ms
-    times = [None if one is None else _milliseconds(one) for one in (sent, original, received)]
-    if times[0] is not None and times[1] is not None and times[2] is not None:
-        return times[2] - (times[0] - times[1])
-    return at_ms
+    on_client_ms = _milliseconds(event.sent_at) - _milliseconds(event.original_timestamp)
+    return _milliseconds(event.received_at) - on_client_ms
 
 
 def _milliseconds(when: datetime) -> int:

@@ -1,5 +1,4 @@
 """One record into an `Event`: a strict reading that defines what is good, and a fast one that must agree.
-agree.
 
 The fast reading decodes into types that leave no room: a key it does not know, containers within containers
 beyond what they name, a number beyond the limit, a wrong type, bad UTF-8 all make it give up, and then the
@@ -88,10 +87,10 @@ class Event(
 
     message_id: _Id
     type: EventType
-    user_id: _Id | None = ""
-    anonymous_id: _Id | None = ""
-    previous_id: _Id | None = ""
-    event: str | None = ""
+    user_id: _Id | None = None
+    anonymous_id: _Id | None = None
+    previous_id: _Id | None = None
+    event: str | None = None
     timestamp: datetime | None = None
     sent_at: datetime | None = None
     original_timestamp: datetime | None = None
@@ -117,33 +116,39 @@ class Event(
 
 
 _event = msgspec.json.Decoder(Event).decode
-_QUOTE, _COLON, _SPACE = b'": '
+_QUOTE, _COLON, _SPACE, _MINUS = b'": -'
 _HIDING = (b"\\", b"\t", b"\n", b"\r")
 
 
-def key_counts(values: Sequence[bytes]) -> list[int]:
-    """Count what could be a key in each text; -1 where the strict reading has to look."""
-    blob = b" ".join(values)
+def key_counts(values: Sequence[bytes]) -> tuple[list[int], bool]:
+    """Look at the colons of all texts at once, which costs a tenth of looking at each text.
+
+    Returns
+    -------
+    counts
+        Of each text, how many keys it can have at most; -1 where the strict reading has to look.
+    signed
+        Whether there may be a negative number among the values of any object.
+    """
+    blob = b" ".join([*values, b""])
     data = np.frombuffer(blob, np.uint8)
     lengths = np.fromiter(map(len, values), np.int64, len(values))
     starts = np.cumsum(lengths + 1) - (lengths + 1)
     colons = np.flatnonzero(data == _COLON)
-    before = data[colons - 1]
-    ends = np.append(starts[1:], len(blob) + 1)
-    keys = colons[before == _QUOTE]
-    counts = np.searchsorted(keys, ends) - np.searchsorted(keys, starts)
+    before, after = data[colons - 1], data[(colons + 1) % len(data)]
+    bounds = np.searchsorted(colons[before == _QUOTE], [*starts, len(data)])
+    counts = np.diff(bounds)
     spaced = colons[before == _SPACE]
-    if len(spaced):
-        counts[np.searchsorted(starts, spaced, side="right") - 1] = -1
+    counts[np.searchsorted(starts, spaced, side="right") - 1] = -1
     counts[(lengths == 0) | (lengths > MAX_RECORD_BYTES)] = -1
     found: list[int] = counts.tolist()
     hiding = [mark for mark in _HIDING if mark in blob]
-    if not hiding:
-        return found
-    return [
-        -1 if any(mark in value for mark in hiding) else count
-        for value, count in zip(values, found, strict=True)
-    ]
+    if hiding:
+        found = [
+            -1 if any(mark in value for mark in hiding) else count
+            for value, count in zip(values, found, strict=True)
+        ]
+    return found, bool(hiding) or bool(((after == _MINUS) | (after == _SPACE)).any())
 
 
 def fast_event(value: bytes, keys: int) -> Event | None:
@@ -222,10 +227,10 @@ def strict_event(value: bytes) -> Event:
     return Event(
         message_id=ids["messageId"],
         type=kind,  # type: ignore[arg-type] # just looked up
-        user_id=ids["userId"],
-        anonymous_id=ids["anonymousId"],
-        previous_id=ids["previousId"],
-        event=_string(document, "event"),
+        user_id=ids["userId"] or None,
+        anonymous_id=ids["anonymousId"] or None,
+        previous_id=ids["previousId"] or None,
+        event=_string(document, "event") or None,
         timestamp=moment(document.get("timestamp"), "timestamp"),
         sent_at=moment(document.get("sentAt"), "sentAt"),
         original_timestamp=moment(document.get("originalTimestamp"), "originalTimestamp"),

@@ -46,6 +46,11 @@ class RowTable:
         """
         return take(self._slab, self._index(persons))
 
+    def flags(self, persons: Sequence[str]) -> NDArray[np.uint32]:
+        """Flags of the rows of `persons`, without copying the rows; KeyError as for `gather`."""
+        flags: NDArray[np.uint32] = self._slab["flags"][self._index(persons)]
+        return flags
+
     def put(self, persons: Sequence[str], rows: Rows) -> None:
         """Insert or overwrite: `rows[i]` belongs to `persons[i]`; of a person named twice the last stays."""
         assert len(persons) == len(rows)
