@@ -28,7 +28,8 @@ COUNTED: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
     "misrouted_total": ((), "Records forwarded because their key belongs to another partition."),
     "clamped_timestamps_total": ((), "Event times replaced by the record's own, too far from it to be true."),
     "expression_errors_total": (("where",), "Rules that met missing or mistyped data and counted as false."),
-    "render_errors_total": (("campaign",), "Texts that could not be rendered, so that their variant slept."),
+    "asleep_variants_total": (("campaign", "slot"), "Variants left out: their text or rule did not work out."),
+    "erased_events_total": ((), "Events of erased people, dropped."),
     "late_rewards_total": (("campaign",), "Outcomes that came after their window, kept as corrections."),
     "reward_total": (("campaign", "event"), "Rewards credited to decisions."),
 }
@@ -99,7 +100,7 @@ class Metrics:
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(name, text, ("partition",), namespace=NAMESPACE, registry=self.registry)
 
-    def count(self, counts: Mapping[tuple[str, ...], int]) -> None:
+    def count(self, counts: Mapping[tuple[str, ...], float]) -> None:
         """Add what a step counted: (name, label values…) -> increment.
 
         Raises
@@ -111,7 +112,8 @@ class Metrics:
             if name not in self._counted:
                 raise KeyError(f"no counter named {name!r}; add it to COUNTED in {__name__}")
             counter = self._counted[name]
-            (counter.labels(*values) if values or COUNTED[name][0] else counter).inc(increment)
+            if increment > 0:  # a reward may be negative (a refund); a Prometheus counter cannot go back
+                (counter.labels(*values) if values or COUNTED[name][0] else counter).inc(increment)
 
     def forget(self, partition: int) -> None:
         """Drop the gauges of a partition that another worker reports from now on."""
