@@ -1,0 +1,63 @@
+"""What goes into a step: records of one partition, decoded, and which timers may fire."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from decisioning.effects import DeadLetter, Record
+from decisioning.events import Event
+from decisioning.messages import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """Snapshots of what was learned, by policy; none yet: every policy starts without having learned anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """An event that another partition sent here: the original bytes and the original's own time."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    timestamp: int
+
+
+@dataclass(slots=True)
+class Batch:
+    """One micro-batch, decoded.
+
+    Attributes
+    ----------
+    events, records, people
+        Event i was read from record i and counts for person i (before merges are followed).
+    paths
+        Index of a forwarded event -> the ids it came through.
+    messages
+        Merges from other partitions.
+    stock
+        Events about products, which are about no person.
+    rejected
+        Records that are no events.
+    offset
+        Offset after the last record of `events`; the shell sets it for a step that only fires timers.
+    due
+        People whose timers the shell believes to be due.
+    fire_until_ms
+        Timers due at or before this fire; None: none does.
+    """
+
+    events: list[Event]
+    records: list[Record]
+    people: list[str]
+    paths: dict[int, list[str]] = field(default_factory=dict)
+    messages: list[Message] = field(default_factory=list)
+    stock: list[Event] = field(default_factory=list)
+    rejected: list[DeadLetter] = field(default_factory=list)
+    offset: int = 0
+    due: Sequence[str] = ()
+    fire_until_ms: int | None = None

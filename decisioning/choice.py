@@ -1,0 +1,148 @@
+"""Choosing: treatment or holdout, channel, send time, and one arm of every slot, each from exact probabilities.
+
+Every draw is a keyed hash of the decision's id and the choice's name, so it can be repeated from the log alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bandits.policy import Uniform, draw, uniform_number
+from decisioning import content
+from decisioning.config import Holdout
+from decisioning.content import RenderError
+from decisioning.eligibility import Case
+from decisioning.plan import Arm
+
+_UNIFORM = Uniform()
+
+
+@dataclass(slots=True)
+class Choices:
+    """What was chosen, from what, and with what probability.
+
+    Attributes
+    ----------
+    arms
+        Choice -> eligible arm -> probability.
+    chosen
+        Choice -> arm.
+    random_draw
+        Choice -> the number in [0, 1) that decided it.
+    content
+        Slot -> rendered text, of the chosen arms.
+    blocks
+        Block name -> rendered text.
+    asleep
+        Slot -> why arms were not eligible, by arm.
+    """
+
+    arms: dict[str, dict[str, float]] = field(default_factory=dict)
+    chosen: dict[str, str] = field(default_factory=dict)
+    random_draw: dict[str, float] = field(default_factory=dict)
+    content: dict[str, str] = field(default_factory=dict)
+    blocks: dict[str, str] = field(default_factory=dict)
+    asleep: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def propensity(self) -> dict[str, float]:
+        """Probability with which each choice fell as it did."""
+        return {name: self.arms[name][arm] for name, arm in self.chosen.items()}
+
+    def joint_propensity(self) -> float:
+        """Probability of all choices together; each is drawn given the ones before it."""
+        return math.prod(self.propensity().values())
+
+    def take(self, name: str, arms: dict[str, float], decision_id: str) -> str:
+        """Draw one arm of a choice and record how."""
+        names = list(arms)
+        key = draw_key(decision_id, name)
+        arm = names[draw(np.array(list(arms.values())), key)]
+        self.arms[name], self.chosen[name], self.random_draw[name] = arms, arm, uniform_number(key)
+        return arm
+
+
+def draw_key(decision_id: str, choice: str) -> bytes:
+    """Key of a draw."""
+    return f"{decision_id}/{choice}".encode()
+
+
+def held_out(holdout: Holdout, scope: str, person: str) -> bool:
+    """Whether a person is in a holdout: a salted hash below `share`, so a growing share only adds people."""
+    return uniform_number(f"holdout\0{holdout.salt}\0{scope}\0{person}".encode()) < holdout.share
+
+
+def choose_group(choices: Choices, case: Case) -> bool:
+    """Treatment or holdout; True for treatment. Both holdouts, the global and the campaign's, must let it pass."""
+    holdouts = [(h, s) for h, s in ((case.config.holdout, ""), (case.plan.campaign.holdout, case.plan.id)) if h]
+    if not holdouts or not case.plan.marketing:
+        return True
+    treated = not any(held_out(holdout, scope, case.person) for holdout, scope in holdouts)
+    share = math.prod(1.0 - holdout.share for holdout, _ in holdouts)
+    arms = {"treatment": share, "holdout": 1.0 - share}
+    choices.arms["holdout"] = {arm: p for arm, p in arms.items() if p > 0.0}
+    choices.chosen["holdout"] = "treatment" if treated else "holdout"
+    return treated
+
+
+def choose_channel(choices: Choices, channels: list[str], case: Case) -> str:
+    """One of the channels that may be used: before anything is learned the preferred one, and a share to explore."""
+    count, policy = len(channels), case.plan.campaign.policy
+    explore = 1.0 if policy.algorithm == "uniform" else policy.explore
+    arms = dict.fromkeys(channels, explore / count)
+    arms[channels[0]] += 1.0 - explore
+    return choices.take("channel", arms, case.decision_id)
+
+
+def choose_send_time(choices: Choices) -> None:
+    """As soon as allowed: the one arm there is."""
+    choices.arms["send_time"], choices.chosen["send_time"] = {"now": 1.0}, "now"
+
+
+def choose_variants(choices: Choices, case: Case) -> bool:
+    """One arm of every slot among those that are awake; False where a slot has none."""
+    for slot, arms in case.plan.slots.items():
+        awake = _awake(choices, slot, arms, case)
+        if not awake:
+            return False
+        probabilities = _UNIFORM.probabilities(np.zeros((len(awake), 1)))
+        by_id = dict(zip((arm.id for arm, _ in awake), probabilities.tolist(), strict=True))
+        chosen = choices.take(slot, by_id, case.decision_id)
+        arm, text = next((arm, text) for arm, text in awake if arm.id == chosen)
+        choices.content[slot] = text
+        for name, template in arm.blocks.items():
+            choices.blocks[name] = template.render(case.env)
+    return True
+
+
+def _awake(choices: Choices, slot: str, arms: tuple[Arm, ...], case: Case) -> list[tuple[Arm, str]]:
+    """Arms that may be sent, each with its rendered text: rendering comes before the draw."""
+    excluded = _excluded(case, slot)
+    awake: list[tuple[Arm, str]] = []
+    for arm in arms:
+        why = "excluded" if arm.id == excluded else None
+        text = ""
+        if why is None and arm.when is not None and not arm.when.test(case.env)[0]:
+            why = "when"
+        if why is None:
+            try:
+                text = arm.text.render(case.env)
+                for template in arm.blocks.values():
+                    template.render(case.env)
+                why = content.breaks_guardrail(slot, text, case.config.guardrails)
+            except RenderError as error:
+                why = str(error)
+        if why is None:
+            awake.append((arm, text))
+        else:
+            choices.asleep.setdefault(slot, {})[arm.id] = why
+    return awake
+
+
+def _excluded(case: Case, slot: str) -> str | None:
+    path = case.plan.campaign.excluded
+    found = path.of(case.env["event"]) if path is not None else None
+    value = found.get(slot) if isinstance(found, dict) else None
+    return value if isinstance(value, str) else None

@@ -1,0 +1,171 @@
+"""From a timer that is due to its outcome: recheck everything, choose, render, record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from decisioning import decision
+from decisioning.choice import Choices, choose_channel, choose_group, choose_send_time, choose_variants
+from decisioning.config import Config
+from decisioning.decision import AsOf, Outcome
+from decisioning.eligibility import Case, address_of, examine, fatigue_of, zone_of
+from decisioning.lifecycle import CHANNELS
+from decisioning.plan import Plan
+from decisioning.profile import MAX_RESERVATIONS, MAX_SENDS, Pending, Reservation, count_day
+from decisioning.triggers import Cancelled, cancelled_by
+from decisioning.unsubscribe import Links
+from decisioning.view import UserView, environment
+from decisioning.work import Work
+from features.signals import SENT
+from features.vector import vector
+
+DEFERRED = "deferred:quiet_hours"
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When and in which step something is decided."""
+
+    now_ms: int
+    as_of: AsOf
+
+
+class Decider:
+    """Makes the decisions of one configuration; changes nothing but the working set it is given."""
+
+    def __init__(self, config: Config, plans: dict[str, Plan], links: Links) -> None:
+        self.config = config
+        self.plans = plans
+        self.links = links
+
+    def fire(self, work: Work, due: Sequence[str], until_ms: int, moment: Moment) -> None:
+        """Decide every timer due at or before `until_ms`, in order of (due, person)."""
+        people = {person for person in (*due, *work.touched()) if person in work.slot}
+        ready = [
+            (pending.fire_ms, person, pending.campaign, pending.per, pending)
+            for person in people
+            for pending in work.profile(person).pending
+            if pending.fire_ms <= until_ms
+        ]
+        for _, person, _, _, pending in sorted(ready, key=lambda entry: entry[:4]):
+            outcome = self._decide(work, person, pending, moment)
+            work.touch(person)
+            if outcome is not None:
+                work.profile(person).pending.remove(pending)
+                self._record(work, outcome)
+
+    def end(self, work: Work, person: str, cancelled: Cancelled, moment: Moment) -> None:
+        """Record a timer that ended before it was due: cancelled, or without room."""
+        reason = "cancelled" if cancelled.by is not None else "not_eligible"
+        outcome = self._outcome(work, person, cancelled.pending, [reason], moment)
+        self._record(work, replace(outcome, cancelled_by=cancelled.by))
+
+    def erase(self, work: Work, person: str, moment: Moment) -> None:
+        """Record that the person's timers ended because the person was erased."""
+        for pending in work.profile(person).pending:
+            self._record(work, self._outcome(work, person, pending, ["erased"], moment))
+
+    def view(self, work: Work, person: str, now_ms: int) -> UserView:
+        """What rules and texts may read of a person."""
+        profile = work.profile(person)
+        fatigue = fatigue_of(self.config, profile, now_ms)
+        return UserView(person, profile, now_ms, fatigue, lambda: vector(work.row(person), now_ms))
+
+    def _decide(self, work: Work, person: str, pending: Pending, moment: Moment) -> Outcome | None:
+        """The outcome of one timer; None where it waits for the end of quiet hours."""
+        plan = self.plans.get(pending.campaign)
+        by = cancelled_by(pending, moment.now_ms)
+        suppressed = self._outcome(work, person, pending, ["cancelled"], moment)
+        if plan is None or by is not None:
+            return replace(suppressed, cancelled_by=by)
+        case = self._case(work, person, plan, pending, moment.now_ms)
+        verdict = examine(case)
+        for where in verdict.errors:
+            work.count("expression_errors_total", where)
+        if verdict.defer_to_ms is not None:
+            pending.fire_ms = verdict.defer_to_ms
+            if DEFERRED not in pending.deferred:
+                pending.deferred.append(DEFERRED)
+            return None
+        if verdict.reasons:
+            return replace(suppressed, reasons=verdict.reasons, channel_reasons=verdict.refused)
+        choices = Choices()
+        decided = replace(suppressed, choices=choices, channel_reasons=verdict.refused)
+        if not choose_group(choices, case):
+            return replace(decided, action="holdout", reasons=["holdout"])
+        channel = choose_channel(choices, verdict.channels, case)
+        choose_send_time(choices)
+        if not choose_variants(choices, case):
+            for slot in choices.asleep:
+                work.count("asleep_variants_total", plan.id, slot)
+            return replace(suppressed, reasons=["not_eligible"], asleep=choices.asleep)
+        address = address_of(self.config, case.profile, person, channel)
+        return replace(decided, action="send", reasons=list(pending.deferred), address=address)
+
+    def _outcome(self, work: Work, person: str, pending: Pending, reasons: list[str], moment: Moment) -> Outcome:
+        """A suppression, from which any other outcome is made by replacing what differs."""
+        return Outcome(
+            plan=self.plans.get(pending.campaign),
+            pending=pending,
+            person=person,
+            action="suppress",
+            reasons=reasons,
+            decided_ms=moment.now_ms,
+            as_of=moment.as_of,
+            config_version=self.config.version_hash,
+            choices=Choices(),
+            context=self._context(work, person, moment.now_ms),
+        )
+
+    def _case(self, work: Work, person: str, plan: Plan, pending: Pending, now_ms: int) -> Case:
+        profile = work.profile(person)
+        body: dict[str, Any] = orjson.loads(pending.latest.body)
+        path = plan.campaign.requires_stock
+        product = "" if path is None else path.key(body)
+        return Case(
+            decision_id=decision.decision_id(pending.campaign, pending.person, pending.first.message_id),
+            plan=plan,
+            config=self.config,
+            person=person,
+            profile=profile,
+            pending=pending,
+            now_ms=now_ms,
+            zone=zone_of(self.config, profile),
+            env=environment(plan, body, self.view(work, person, now_ms), now_ms),
+            fatigue=fatigue_of(self.config, profile, now_ms),
+            in_stock=work.state.stock.get(product, True),
+        )
+
+    def _context(self, work: Work, person: str, now_ms: int) -> dict[str, float]:
+        """Named context of the choices, what is 0 left out; empty without consent to personalization."""
+        given = work.profile(person).consent.get("personalization")
+        granted = self.config.consent.default == "granted" if given is None else bool(given.value)
+        return {name: value for name, value in vector(work.row(person), now_ms).items() if value} if granted else {}
+
+    def _record(self, work: Work, outcome: Outcome) -> None:
+        """Publish a decision, and remember of it what later events need."""
+        effects, profile, plan = work.effects, work.profile(outcome.person), outcome.plan
+        channel = outcome.choices.chosen.get("channel", "")
+        effects.log.append(decision.logged(outcome))
+        reason = outcome.reasons[0] if outcome.reasons else ""
+        work.count("decisions_total", outcome.pending.campaign, outcome.action, reason, channel)
+        work.touch(outcome.person)
+        if outcome.action == "suppress" or plan is None:
+            return
+        send = decision.remembered(outcome)
+        profile.sends = [*profile.sends, send][-MAX_SENDS:]
+        effects.examples += decision.examples(send, outcome.decided_ms)
+        if outcome.action == "holdout":
+            return
+        effects.decisions.append(decision.sent(outcome, self.links))
+        effects.fired.append((plan.id, outcome.pending.fire_ms))
+        if plan.campaign.counts:
+            room = Reservation(outcome.decision_id, channel, outcome.decided_ms)
+            profile.reservations = [*profile.reservations, room][-MAX_RESERVATIONS:]
+        count_day(profile, outcome.decided_ms, "sends", 1.0)
+        work.signal(outcome.person, SENT, outcome.decided_ms, 0.0, CHANNELS.index(channel))
+        work.fold_signals()

@@ -1,0 +1,203 @@
+"""Decisions as records: what goes to `decisions`, `decision-log` and `examples`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any, Literal
+
+import orjson
+
+from decisioning.choice import Choices
+from decisioning.effects import Headers, Outgoing
+from decisioning.localtime import iso
+from decisioning.plan import Plan
+from decisioning.profile import Pending, Send
+from decisioning.unsubscribe import Links
+
+SOURCE = b"decisioning"
+SENT_TYPE = b"decisioning.decision.v1"
+Action = Literal["send", "suppress", "holdout"]
+
+
+@dataclass(frozen=True, slots=True)
+class AsOf:
+    """Up to where the partition had been read when the decision was made (`offset` is the next one)."""
+
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One decision, whatever its action, with all that explains it."""
+
+    plan: Plan | None  # None: the campaign is no longer configured
+    pending: Pending
+    person: str
+    action: Action
+    reasons: list[str]
+    decided_ms: int
+    as_of: AsOf
+    config_version: str
+    choices: Choices
+    context: dict[str, float]
+    channel_reasons: dict[str, list[str]] = field(default_factory=dict)
+    asleep: dict[str, dict[str, str]] = field(default_factory=dict)  # slot -> arm -> why it was not eligible
+    address: str | None = None
+    cancelled_by: str | None = None
+
+    @property
+    def decision_id(self) -> str:
+        """Id of the decision."""
+        return decision_id(self.pending.campaign, self.pending.person, self.pending.first.message_id)
+
+
+def decision_id(campaign: str, person: str, message_id: str) -> str:
+    """A pure function of campaign, person at trigger time and the trigger's message id.
+
+    Examples
+    --------
+    >>> decision_id("cart", "u1", "m1") == decision_id("cart", "u1", "m1") != decision_id("cart", "u", "1m1")
+    True
+    """
+    parts = [part.encode("utf-8") for part in (campaign, person, message_id)]
+    framed = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    return blake2b(framed, digest_size=16, person=b"decision").hexdigest()
+
+
+def sent(outcome: Outcome, links: Links) -> Outgoing:
+    """The record of `decisions`: all an ESP consumer needs to send now."""
+    channel = outcome.choices.chosen["channel"]
+    marketing = outcome.plan is not None and outcome.plan.marketing
+    record = _common(outcome)
+    record["channel"] = channel
+    record["address"] = outcome.address
+    record["variants"] = _variants(outcome)
+    record["content"] = {**outcome.choices.content, "blocks": outcome.choices.blocks}
+    record.update(_times(outcome))
+    record["metadata"] = {"decision_id": outcome.decision_id, "user_id": outcome.person}
+    record["headers"] = links.headers(outcome.person, channel, outcome.decision_id) if marketing else {}
+    return Outgoing(outcome.person.encode(), orjson.dumps(record), _cloud_events(outcome))
+
+
+def logged(outcome: Outcome) -> Outgoing:
+    """The record of `decision-log`: every decision, with full provenance and no address or text."""
+    choices = outcome.choices
+    record = _common(outcome)
+    record["channel"] = choices.chosen.get("channel") if outcome.action == "send" else None
+    record["variants"] = _variants(outcome)
+    record["content_hash"] = _content_hash(choices) if choices.content else None
+    record.update(_times(outcome))
+    record["metadata"] = {"decision_id": outcome.decision_id, "user_id": outcome.person}
+    record["reasons"] = outcome.reasons
+    record["channel_reasons"] = outcome.channel_reasons
+    record["propensity"] = choices.propensity()
+    record["joint_propensity"] = choices.joint_propensity() if choices.chosen else None
+    record["arms"] = choices.arms
+    record["asleep"] = outcome.asleep or choices.asleep
+    record["context"] = outcome.context
+    record["model_versions"] = {}
+    record["random_draw"] = choices.random_draw
+    record["as_of"] = {"partition": outcome.as_of.partition, "offset": outcome.as_of.offset}
+    record["config_version"] = outcome.config_version
+    record["experiment"] = {"group": "holdout" if outcome.action == "holdout" else "treatment"}
+    record["cancelled_by"] = outcome.cancelled_by
+    return Outgoing(outcome.person.encode(), orjson.dumps(record))
+
+
+def erased(person: str, at_ms: int, message_id: str, as_of: AsOf, config_version: str) -> Outgoing:
+    """The proof in `decision-log` that a person was erased."""
+    record = {
+        "schema": 1,
+        "decision_id": decision_id("", person, message_id),
+        "campaign": None,
+        "action": "suppress",
+        "user_id": person,
+        "decided_at": iso(at_ms),
+        "reasons": ["erased"],
+        "as_of": {"partition": as_of.partition, "offset": as_of.offset},
+        "config_version": config_version,
+    }
+    return Outgoing(person.encode(), orjson.dumps(record))
+
+
+def examples(send: Send, at_ms: int, delta: float | None = None) -> list[Outgoing]:
+    """One example for each choice of a decision; with `delta` one correction of each.
+
+    A held-out decision gives an example of its `holdout` choice alone.
+    """
+    found = []
+    for choice, (arm, propensity) in send.choices.items():
+        policy = f"{send.campaign}/{choice}"
+        record: dict[str, Any] = {
+            "schema": 1,
+            "decision_id": send.decision_id,
+            "policy": policy,
+            "arm": arm,
+            "propensity": propensity,
+            "context": send.context,
+            "reward": 0.0 if delta is None else delta,
+            "correction": delta is not None,
+            "at": iso(at_ms),
+        }
+        if delta is not None:
+            record["delta"] = delta
+        found.append(Outgoing(policy.encode(), orjson.dumps(record)))
+    return found
+
+
+def remembered(outcome: Outcome) -> Send:
+    """What the profile keeps of a sent or held-out decision."""
+    propensity = outcome.choices.propensity()
+    choices = {name: (arm, propensity[name]) for name, arm in outcome.choices.chosen.items()}
+    if outcome.action == "holdout":
+        choices = {"holdout": choices["holdout"]}
+    channel = outcome.choices.chosen["channel"] if outcome.action == "send" else ""
+    return Send(
+        outcome.decision_id, outcome.pending.campaign, channel, outcome.decided_ms, choices, outcome.context
+    )  # fmt: skip
+
+
+def _common(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "decision_id": outcome.decision_id,
+        "campaign": outcome.pending.campaign,
+        "kind": outcome.plan.campaign.kind if outcome.plan else None,
+        "action": outcome.action,
+        "user_id": outcome.person,
+    }
+
+
+def _times(outcome: Outcome) -> dict[str, Any]:
+    pending, after_ms = outcome.pending, outcome.plan.campaign.expires_after_ms if outcome.plan else None
+    first = pending.first
+    return {
+        "trigger": {"message_id": first.message_id, "event": first.event, "at": iso(first.at_ms)},
+        "due_at": iso(pending.due_ms),
+        "fire_at": iso(pending.fire_ms),
+        "decided_at": iso(outcome.decided_ms),
+        "expires_at": None if after_ms is None else iso(pending.due_ms + after_ms),
+    }
+
+
+def _variants(outcome: Outcome) -> dict[str, str]:
+    return {slot: outcome.choices.chosen[slot] for slot in outcome.choices.content}
+
+
+def _content_hash(choices: Choices) -> str:
+    data = orjson.dumps([choices.content, choices.blocks], option=orjson.OPT_SORT_KEYS)
+    return blake2b(data, digest_size=16).hexdigest()
+
+
+def _cloud_events(outcome: Outcome) -> Headers:
+    return (
+        ("ce_id", outcome.decision_id.encode()),
+        ("ce_type", SENT_TYPE),
+        ("ce_source", SOURCE),
+        ("ce_specversion", b"1.0"),
+        ("ce_time", iso(outcome.decided_ms).encode()),
+        ("ce_subject", outcome.pending.campaign.encode()),
+        ("content-type", b"application/json"),
+    )

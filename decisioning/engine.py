@@ -1,0 +1,326 @@
+"""THE step: one micro-batch of one partition, from bytes to decisions, without clock, chance or I/O.
+
+    decode -> resolve -> fold -> advance -> decide
+
+The same input, `now_ms` and models give the same effects to the byte. The shell loads what `reads` names before it,
+and commits what `step` returns after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from decisioning import decision, events, identity, lifecycle, messages
+from decisioning.batch import Batch, Forwarded, Models
+from decisioning.config import Config
+from decisioning.decide import Decider, Moment
+from decisioning.decision import AsOf
+from decisioning.effects import DeadLetter, Effects, Outgoing, Record, State
+from decisioning.events import Event
+from decisioning.localtime import iso
+from decisioning.messages import Message
+from decisioning.partitioner import partition_of
+from decisioning.plan import Plan, plans_of
+from decisioning.profile import Profile, Trait
+from decisioning.signals import SILENT, kinds_of, signals_of, value_of, zone_hash
+from decisioning.unsubscribe import Links
+from decisioning.work import Work
+from features import rows as feature_rows
+from features.layout import ring_ids
+from features.signals import CLICKED, OPENED
+
+STOCK = {"Product Restocked": True, "Product Out of Stock": False}
+SIGNIFICANT_TYPES = frozenset(("identify", "alias", "delete"))
+MAX_ZONE_CHARACTERS = 64
+NO_LINKS = Links(None, b"")
+
+__all__ = ["Batch", "Engine", "Models"]
+
+
+class Engine:
+    """The decisions of one configuration.
+
+    Parameters
+    ----------
+    config
+        A checked configuration.
+    links
+        Makes unsubscribe links for marketing e-mail; none by default.
+    """
+
+    def __init__(self, config: Config, links: Links = NO_LINKS) -> None:
+        self.config = config
+        self.plans = plans_of(config)
+        self._decider = Decider(config, self.plans, links)
+        self._timings = {plan.id: plan.timing for plan in self.plans.values()}
+        self._by_event: dict[str, list[Plan]] = {}
+        for plan in self.plans.values():
+            for name in sorted(plan.triggers | plan.restarts | plan.cancels | plan.goals):
+                self._by_event.setdefault(name, []).append(plan)
+        self._significant = {*self._by_event, *lifecycle.ENGAGEMENT, lifecycle.ORDER}
+        self._silent = frozenset(lifecycle.ENGAGEMENT)
+
+    def decode(self, records: Sequence[Record], internal: Sequence[Record] = ()) -> Batch:
+        """Records of `events` and `internal` as a batch; never raises, whatever is in them."""
+        batch = Batch([], [], [])
+        self._decode_internal(internal, batch)
+        decoded = events.decode(records, self.config.event_aliases)
+        batch.rejected += decoded.rejected
+        for event, record in zip(decoded.events, decoded.records, strict=True):
+            if event.event in STOCK:
+                batch.stock.append(event)
+                continue
+            batch.events.append(event)
+            batch.records.append(record)
+            batch.people.append(event.person)
+        if records:
+            batch.offset = records[-1].offset + 1
+        return batch
+
+    def reads(self, state: State, batch: Batch) -> set[str]:
+        """Who must be loaded before `step`; the shell asks again until nobody is missing."""
+        return self._cast(state, batch)[1]
+
+    def step(self, state: State, batch: Batch, now_ms: int, models: Models | None = None) -> Effects:
+        """Take one micro-batch in.
+
+        Parameters
+        ----------
+        state
+            The partition's people, as far as `reads` asked for them; not changed.
+        batch
+            From `decode`, with `due` and `fire_until_ms` set by the shell.
+        now_ms
+            The moment of the step; nothing else says what time it is.
+        models
+            What was learned so far.
+        """
+        del models  # nothing learns yet: every policy is what it is without data
+        work = Work(state, self._cast(state, batch)[0])
+        moment = Moment(now_ms, AsOf(state.partition, batch.offset))
+        work.effects.dead_letters = batch.rejected
+        work.effects.catalog = [_stock_record(event) for event in batch.stock]
+        self._count(work, batch)
+
+        here = self._resolve(work, batch)
+        accepted = self._accept(work, batch, here)
+        kinds = kinds_of(batch.events, self._silent)
+        folded = self._fold(work, batch, accepted, kinds)
+        for message in batch.messages:
+            self._merge(work, message, moment)
+        for index in self._significant_of(work, batch, accepted, folded):
+            self._advance(work, batch, index, None if folded[index] else kinds[index], moment)
+        work.fold_signals()
+        if batch.fire_until_ms is not None:
+            self._decider.fire(work, batch.due, batch.fire_until_ms, moment)
+        return work.finish(batch.due)
+
+    # Before anything is known of a person
+
+    def _decode_internal(self, internal: Sequence[Record], batch: Batch) -> None:
+        for record in internal:
+            message = messages.decode(record.value)
+            if message is None:
+                batch.rejected.append(DeadLetter(record, "bad_message", "no message between partitions"))
+                continue
+            if message.kind != "event":
+                batch.messages.append(message)
+                continue
+            forwarded = Forwarded(
+                record.topic, record.partition, record.offset, record.key, message.value.encode(), message.at_ms
+            )  # fmt: skip
+            decoded = events.decode([forwarded], self.config.event_aliases)
+            batch.rejected += decoded.rejected
+            for event in decoded.events:
+                batch.paths[len(batch.events)] = message.path
+                batch.events.append(event)
+                batch.records.append(forwarded)
+                batch.people.append(message.person)
+
+    def _cast(self, state: State, batch: Batch) -> tuple[list[str], set[str]]:
+        """Everyone the step may touch: (those who are loaded, those who live here and are not)."""
+        named = dict.fromkeys(batch.people)
+        named.update(dict.fromkeys(batch.due))
+        for message in batch.messages:
+            named.update(dict.fromkeys(name for name in (message.person, message.into) if name))
+        for event in batch.events:
+            if event.type in ("identify", "alias"):
+                named.update(dict.fromkeys(name for name in (event.anonymous_id, event.previous_id) if name))
+        loaded: list[str] = []
+        missing: set[str] = set()
+        todo = list(named)
+        while todo:
+            here = [person for person in todo if person in state.rows]
+            missing.update(
+                person
+                for person in todo
+                if person not in state.rows and partition_of(person, state.partitions) == state.partition
+            )
+            loaded += here
+            flags = state.rows.flags(here)
+            moved = [here[i] for i in np.flatnonzero(flags & feature_rows.MOVED).tolist()]
+            goals = [Work.moved_to(state, person) for person in moved]
+            todo = list(dict.fromkeys(goal for goal in goals if goal is not None and goal not in named))
+            named.update(dict.fromkeys(todo))
+        return loaded, missing
+
+    def _resolve(self, work: Work, batch: Batch) -> NDArray[np.int64]:
+        """Forward what belongs to another partition; indices of the events that are here."""
+        slots = work.slot
+        here = [index for index, person in enumerate(batch.people) if person in slots]
+        if len(here) < len(batch.people):
+            for index, person in enumerate(batch.people):
+                if person not in slots:
+                    work.count("misrouted_total")
+                    _forward(work, batch, index, person, [])
+        return np.array(here, dtype=np.int64)
+
+    def _accept(self, work: Work, batch: Batch, here: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Drop what a person already sent; indices of the rest."""
+        slot = np.array([work.slot[batch.people[index]] for index in here.tolist()], np.int64)
+        ids = ring_ids([batch.events[index].message_id for index in here.tolist()])
+        new, work.rows = feature_rows.fresh(work.rows, slot, ids)
+        work.changed_rows[slot[new]] = True
+        if not new.all():
+            work.count("duplicates_total", by=int(len(new) - new.sum()))
+        return here[new]
+
+    def _fold(self, work: Work, batch: Batch, accepted: NDArray[np.int64], kinds: list[int]) -> NDArray[np.bool_]:
+        """Add all signals at once; which events were taken into account (those of merged or erased ids were not)."""
+        folded = np.zeros(len(batch.events), np.bool_)
+        slot = np.array([work.slot[batch.people[index]] for index in accepted.tolist()], np.int64)
+        plain = work.rows["flags"][slot] == 0
+        folded[accepted[plain]] = True
+        counted = plain & (np.array(kinds, np.int64)[accepted] != SILENT)
+        if counted.any():
+            chosen = accepted[counted].tolist()
+            signals = signals_of([batch.events[i] for i in chosen], slot[counted], [kinds[i] for i in chosen])
+            work.rows = feature_rows.fold(work.rows, signals)
+        return folded
+
+    def _significant_of(
+        self, work: Work, batch: Batch, accepted: NDArray[np.int64], folded: NDArray[np.bool_]
+    ) -> list[int]:
+        """Indices of the events that take the per-event path; most do not."""
+        significant, slots, zones = self._significant, work.slot, work.rows["zone"]
+        found = []
+        for index in accepted.tolist():
+            event = batch.events[index]
+            matters = event.event in significant or event.type in SIGNIFICANT_TYPES or not folded[index]
+            if not matters and event.timezone is not None:
+                matters = zones[slots[batch.people[index]]] != zone_hash(event.timezone)
+            if matters:
+                found.append(index)
+        return found
+
+    # What an event means to a person
+
+    def _merge(self, work: Work, message: Message, moment: Moment) -> None:
+        apply = identity.move if message.kind == "move" else identity.absorb
+        for person, cancelled in apply(work, message, self._timings, moment.now_ms):
+            self._decider.end(work, person, cancelled, moment)
+
+    def _advance(self, work: Work, batch: Batch, index: int, kind: int | None, moment: Moment) -> None:
+        """Let one event act on a person; `kind` is its signal's where it is not folded yet."""
+        event, record = batch.events[index], batch.records[index]
+        place = identity.follow(work, batch.people[index], batch.paths.get(index, []))
+        if not place.here:
+            _forward(work, batch, index, place.person, place.path)
+            return
+        person = place.person
+        profile = work.profile(person)
+        if profile.erased_ms is not None and event.at_ms <= profile.erased_ms:
+            work.count("erased_events_total")
+            return
+        work.touch(person)
+        if kind is not None and kind != SILENT:
+            work.signal(person, kind, event.at_ms, value_of(event, kind))
+        if event.timezone is not None:
+            _note_zone(work, person, event)
+        match event.type:
+            case "delete":
+                self._erase(work, person, event, moment)
+            case "identify" | "alias":
+                profile.known = profile.known or event.user_id is not None
+                if event.type == "identify":
+                    lifecycle.identify(profile, events.body(record, {}).get("traits") or {}, event.at_ms)
+                self._unite(work, person, event, moment)
+            case "track":
+                self._track(work, person, event, record, moment)
+            case "page" | "screen" | "group":
+                pass
+
+    def _track(self, work: Work, person: str, event: Event, record: Record, moment: Moment) -> None:
+        plans = self._by_event.get(event.event or "", [])
+        body = events.body(record, self.config.event_aliases) if plans else {}
+        user = self._decider.view(work, person, moment.now_ms)
+        life = lifecycle.advance(work.profile(person), plans, event, body, person, user, moment.now_ms)
+        for where in life.errors:
+            work.count("expression_errors_total", where)
+        for cancelled in life.ended:
+            self._decider.end(work, person, cancelled, moment)
+        for reward in life.rewards:
+            work.effects.examples += reward.corrections
+            work.count("reward_total", reward.send.campaign, event.event or "", by=reward.value)
+            if reward.late:
+                work.count("late_rewards_total", reward.send.campaign)
+        if life.engaged is not None:
+            channel, what = life.engaged
+            kind = OPENED if what == lifecycle.OPENED else CLICKED
+            work.signal(person, kind, event.at_ms, 0.0, lifecycle.CHANNELS.index(channel))
+
+    def _unite(self, work: Work, person: str, event: Event, moment: Moment) -> None:
+        """The person's other id in this event is theirs from now on."""
+        other = event.previous_id if event.type == "alias" else event.anonymous_id
+        if other is None or other == person or (event.type == "identify" and event.user_id is None):
+            return
+        self._merge(work, Message("move", event.message_id, other, event.at_ms, into=person, by=event.type), moment)
+
+    def _erase(self, work: Work, person: str, event: Event, moment: Moment) -> None:
+        """Forget the person; what is left is the mark that keeps old events from bringing them back."""
+        self._decider.erase(work, person, moment)
+        work.replace(person, Profile(erased_ms=max(event.record_ms, event.at_ms)))
+        work.mark(person, erased=True, clear=True)
+        version = self.config.version_hash
+        work.effects.log.append(decision.erased(person, moment.now_ms, event.message_id, moment.as_of, version))
+
+    def _count(self, work: Work, batch: Batch) -> None:
+        for event in batch.events:
+            work.effects.counts["events_total", event.type] += 1
+        if batch.stock:
+            work.count("events_total", "track", by=len(batch.stock))
+        clamped = sum(event.clamped for event in batch.events)
+        if clamped:
+            work.count("clamped_timestamps_total", by=clamped)
+        for letter in batch.rejected:
+            work.count("dead_letters_total", letter.reason)
+
+
+def _forward(work: Work, batch: Batch, index: int, person: str, path: list[str]) -> None:
+    """Send an event to the home of the person it counts for."""
+    record = batch.records[index]
+    value = (record.value or b"").decode()
+    message = Message("event", batch.events[index].message_id, person, record.timestamp, value=value, path=path)
+    work.effects.internal.append(messages.outgoing(message, work.state.partitions))
+
+
+def _note_zone(work: Work, person: str, event: Event) -> None:
+    """Remember the time zone of the latest event; the row holds its hash, so that most events need not look."""
+    profile = work.profile(person)
+    if event.timezone is None or len(event.timezone) > MAX_ZONE_CHARACTERS:
+        return
+    if profile.context_zone is None or profile.context_zone.at_ms <= event.at_ms:
+        profile.context_zone = Trait(event.at_ms, event.timezone)
+        work.rows["zone"][work.slot[person]] = zone_hash(event.timezone)
+        work.changed_rows[work.slot[person]] = True
+
+
+def _stock_record(event: Event) -> Outgoing:
+    """What `catalog` says of a product."""
+    product = events.text(event.props, "product_id") or event.person.removeprefix("product:")
+    record = {"product_id": product, "in_stock": STOCK[event.event or ""], "at": iso(event.at_ms)}
+    return Outgoing(product.encode(), orjson.dumps(record))

@@ -1,0 +1,146 @@
+"""Who a person is: following merged ids, merging people, and doing so across partitions.
+
+An id that was merged leaves a forwarding address (`moved_to`) at its home; later events of it are sent on. A merge is
+two messages: `move` to the home of the old id, which answers with `absorb`, carrying everything held, to the home of
+the new one. Where both homes are this partition it happens at once.
+
+A circle of aliases (a is b, b is a, said at two homes at the same time) is noticed by the path a message took and
+broken at the circle's smallest id, so every home breaks it at the same place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from msgspec.structs import replace
+
+from decisioning import profile as profiles
+from decisioning.messages import Message, outgoing, pack, unpack
+from decisioning.profile import MAX_ALIASES, Profile, Send, Trait
+from decisioning.triggers import Cancelled, Timing, unite
+from decisioning.work import Work
+from features import rows as feature_rows
+from features.rows import ROW
+
+MAX_HOPS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where following an id led: the person, whether they live in this partition, and the ids passed."""
+
+    person: str
+    here: bool
+    path: list[str]
+
+
+def follow(work: Work, person: str, path: list[str]) -> Place:
+    """The canonical person of an id, as far as this partition knows."""
+    passed = list(path)
+    while work.is_home(person):
+        profile = work.profile(person)
+        goal = profile.moved_to
+        if goal is None:
+            return Place(person, True, passed)
+        passed.append(person)
+        circle = passed[passed.index(goal) :] if goal in passed else []
+        if (circle and person == min(circle)) or len(passed) > MAX_HOPS:
+            profile.moved_to = None
+            work.touch(person)
+            work.mark(person, moved=False)
+            return Place(person, True, passed)
+        person = goal
+    return Place(person, False, passed)
+
+
+def move(work: Work, message: Message, timings: dict[str, Timing], now_ms: int) -> list[tuple[str, Cancelled]]:
+    """Give what is held under `message.person` to `message.into`; at the home of the former.
+
+    Returns
+    -------
+    list of (person, Cancelled)
+        Timers that the merge ended.
+    """
+    source, into = message.person, message.into
+    if not work.is_home(source):
+        work.effects.internal.append(outgoing(message, work.state.partitions))
+        return []
+    profile = work.profile(source)
+    if into in (source, profile.moved_to):
+        return []
+    if profile.moved_to is not None:
+        if message.by == "alias" and profile.known:  # both names of the earlier merge are now also `into`
+            onward = replace(message, person=profile.moved_to, path=[*message.path, source])
+            return [] if len(onward.path) > MAX_HOPS else move(work, onward, timings, now_ms)
+        profile.moved_to = into  # a shared device: later events go to the new owner, nothing is merged
+        work.touch(source)
+        return []
+    if profile.known and message.by != "alias":
+        return []
+    carried = Message(
+        "absorb",
+        id=message.id + "/absorb",
+        person=into,
+        at_ms=message.at_ms,
+        source=source,
+        row=pack(feature_rows.encode(work.row(source))),
+        profile=pack(profiles.encode(profile)),
+        path=[source],
+    )
+    work.replace(source, Profile(known=profile.known, moved_to=into, erased_ms=profile.erased_ms))
+    work.mark(source, moved=True, clear=True)
+    return absorb(work, carried, timings, now_ms)
+
+
+def absorb(work: Work, message: Message, timings: dict[str, Timing], now_ms: int) -> list[tuple[str, Cancelled]]:
+    """Add the row and profile of `message.source` to the person they belong to, here or at their home."""
+    place = follow(work, message.person, message.path)
+    if not place.here:
+        onward = replace(message, person=place.person, path=place.path)
+        work.effects.internal.append(outgoing(onward, work.state.partitions))
+        return []
+    row = np.zeros(1, ROW)
+    row[0] = feature_rows.decode(unpack(message.row))
+    work.absorb_row(place.person, row)
+    into, other = work.profile(place.person), profiles.decode(unpack(message.profile))
+    ended = merge_profiles(into, other, message.source, timings, now_ms)
+    work.touch(place.person)
+    return [(place.person, cancelled) for cancelled in ended]
+
+
+def merge_profiles(
+    into: Profile, other: Profile, source: str, timings: dict[str, Timing], now_ms: int
+) -> list[Cancelled]:
+    """Make one person of two: counters add, caps add, timers unite, the more restrictive consent wins."""
+    for name, trait in other.traits.items():
+        mine = into.traits.get(name)
+        if mine is None or mine.at_ms < trait.at_ms:
+            profiles.set_trait(into.traits, name, trait.value, trait.at_ms)
+    for channel, consent in other.consent.items():
+        mine = into.consent.get(channel)
+        into.consent[channel] = consent if mine is None else _stricter(mine, consent)
+    for channel, reasons in other.suppressed.items():
+        held = into.suppressed.setdefault(channel, {})
+        for reason, since_ms in reasons.items():
+            held[reason] = min(since_ms, held.get(reason, since_ms))
+    zones = [z for z in (into.context_zone, other.context_zone) if z is not None]
+    into.context_zone = max(zones, key=lambda z: z.at_ms, default=None)
+    into.aliases = list(dict.fromkeys([*into.aliases, source, *other.aliases]))[-MAX_ALIASES:]
+    sends: dict[str, Send] = {s.decision_id: s for s in (*other.sends, *into.sends)}
+    into.sends = sorted(sends.values(), key=lambda s: (s.at_ms, s.decision_id))[-profiles.MAX_SENDS :]
+    held_room = {r.decision_id: r for r in (*other.reservations, *into.reservations)}
+    into.reservations = sorted(held_room.values(), key=lambda r: (r.at_ms, r.decision_id))[-profiles.MAX_RESERVATIONS :]
+    for day, values in other.days.items():
+        mine_day = into.days.setdefault(day, [0.0] * len(values))
+        into.days[day] = [a + b for a, b in zip(mine_day, values, strict=True)]
+    for old in sorted(into.days)[: -profiles.MAX_DAYS]:
+        del into.days[old]
+    into.totals = [a + b for a, b in zip(into.totals, other.totals, strict=True)]
+    return unite(into, other, timings, now_ms)
+
+
+def _stricter(a: Trait, b: Trait) -> Trait:
+    if bool(a.value) != bool(b.value):
+        return a if not a.value else b
+    return max(a, b, key=lambda t: t.at_ms)

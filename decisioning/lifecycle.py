@@ -1,0 +1,214 @@
+"""What one event that means something does to a person: traits, consent, suppressions, counts, timers, rewards.
+
+Everything here changes the step's own copy of a profile; signals for the feature row are collected, not folded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from decisioning import profile as profiles
+from decisioning import triggers
+from decisioning.eligibility import COMPLAINED, HARD_BOUNCED, UNSUBSCRIBED
+from decisioning.events import Event, number, text
+from decisioning.plan import Plan
+from decisioning.profile import CANCEL, GOAL, MAX_CONTENTS_BYTES, Contents, Mark, Profile, Trait
+from decisioning.rewards import Reward, settle
+from decisioning.triggers import Cancelled
+from decisioning.view import UserView, environment
+
+CHANNELS = ("email", "push", "sms", "in_app")
+MAX_TRAIT_BYTES = 1024
+MAX_SHORT_CHARACTERS = 128
+
+OPENED, CLICKED, BOUNCED, SPAM, LEFT, DELIVERED = "opened", "clicked", "bounced", "spam", "left", "delivered"
+ENGAGEMENT: dict[str, tuple[str, str]] = {
+    "Email Delivered": ("email", DELIVERED),
+    "Email Opened": ("email", OPENED),
+    "Email Link Clicked": ("email", CLICKED),
+    "Email Bounced": ("email", BOUNCED),
+    "Email Marked as Spam": ("email", SPAM),
+    "Unsubscribed": ("email", LEFT),
+    "Push Delivered": ("push", DELIVERED),
+    "Push Tapped": ("push", CLICKED),
+    "Push Bounced": ("push", BOUNCED),
+    "SMS Delivered": ("sms", DELIVERED),
+    "SMS Link Clicked": ("sms", CLICKED),
+    "SMS Bounced": ("sms", BOUNCED),
+    "In-App Shown": ("in_app", OPENED),
+    "In-App Clicked": ("in_app", CLICKED),
+}
+"""Event name -> (channel, what happened to a message on it)."""
+ORDER = "Order Completed"
+
+
+@dataclass(slots=True)
+class Life:
+    """What an event brought about beside the profile it changed.
+
+    Attributes
+    ----------
+    ended
+        Timers that ended without a send.
+    rewards
+        Outcomes credited to decisions.
+    engaged
+        (channel, opened or clicked) for the feature row, where a human did it.
+    errors
+        Expressions that met missing or mistyped data, by where they stand.
+    """
+
+    ended: list[Cancelled] = field(default_factory=list)
+    rewards: list[Reward] = field(default_factory=list)
+    engaged: tuple[str, str] | None = None
+    errors: list[str] = field(default_factory=list)
+
+
+def identify(profile: Profile, traits: Mapping[str, Any], at_ms: int) -> None:
+    """Take over traits and consent; of two identifies the one with the later event time wins."""
+    for name, value in traits.items():
+        if name == "consent":
+            if isinstance(value, Mapping):
+                _agree(profile, value, at_ms)
+        elif len(orjson.dumps(value)) <= MAX_TRAIT_BYTES:
+            profiles.set_trait(profile.traits, name, value, at_ms)
+
+
+def advance(
+    profile: Profile,
+    plans: list[Plan],
+    event: Event,
+    body: dict[str, Any],
+    person: str,
+    user: UserView,
+    now_ms: int,
+) -> Life:
+    """Let one `track` event act on a person.
+
+    Parameters
+    ----------
+    profile
+        Changed in place.
+    plans
+        Campaigns that name this event.
+    event, body
+        The event, typed and as received.
+    person
+        The canonical id.
+    user
+        What expressions read.
+    now_ms
+        The moment it is read.
+    """
+    life = Life()
+    name = event.event or ""
+    if name in ENGAGEMENT:
+        if event.props.get("machine_open") is True or event.props.get("machine_click") is True:
+            return life  # a proxy or scanner: it means nothing, and cancels nothing
+        _engage(profile, life, event)
+    if name == ORDER:
+        profiles.count_day(profile, event.at_ms, "orders", 1.0)
+        profiles.count_day(profile, event.at_ms, "revenue", number(event.props, "revenue"))
+    for plan in plans:
+        _campaign(profile, life, plan, event, body, person, user, now_ms)
+    return life
+
+
+def _campaign(
+    profile: Profile,
+    life: Life,
+    plan: Plan,
+    event: Event,
+    body: dict[str, Any],
+    person: str,
+    user: UserView,
+    now_ms: int,
+) -> None:
+    name = event.event or ""
+    any_per = plan.per_or_any(body)
+    if name in plan.cancels:
+        mark = Mark(plan.id, CANCEL, any_per, event.at_ms, event.message_id)
+        life.ended += triggers.cancel(profile, mark, plan.timing, now_ms)
+    contents = None
+    if name in plan.triggers and _matches(plan, body, user, now_ms, life):
+        contents = Contents(event.at_ms, event.message_id, name, _kept(body))
+    if name in plan.restarts:
+        triggers.restart(profile, plan.id, any_per, event.at_ms, contents, plan.timing)
+    if contents is not None:
+        ended = triggers.trigger(profile, plan.id, plan.per(body), person, contents, plan.timing, now_ms)
+        life.ended += [] if ended is None else [ended]
+    if name in plan.goals:
+        triggers.reach(profile, Mark(plan.id, GOAL, any_per, event.at_ms, event.message_id))
+        reward = settle(profile, plan, body, text(event.props, "decision_id"), event.at_ms, now_ms)
+        life.rewards += [] if reward is None else [reward]
+
+
+def _matches(plan: Plan, body: dict[str, Any], user: UserView, now_ms: int, life: Life) -> bool:
+    if plan.where is None:
+        return True
+    holds, error = plan.where.test(environment(plan, body, user, now_ms))
+    if error is not None:
+        life.errors.append(f"{plan.id}.where")
+    return holds
+
+
+def _engage(profile: Profile, life: Life, event: Event) -> None:
+    channel, what = ENGAGEMENT[event.event or ""]
+    if what == LEFT:
+        asked = event.props.get("channel", channel)
+        channel = asked if asked in CHANNELS else channel
+        _suppress(profile, channel, UNSUBSCRIBED, event.at_ms)
+    elif what == SPAM:
+        _suppress(profile, channel, COMPLAINED, event.at_ms)
+    elif what == BOUNCED:
+        if event.props.get("bounce_type") == "hard":
+            _suppress(profile, channel, HARD_BOUNCED, event.at_ms)
+        decision_id = text(event.props, "decision_id")
+        profile.reservations = [r for r in profile.reservations if r.decision_id != decision_id]
+    elif what in (OPENED, CLICKED):
+        profiles.count_day(profile, event.at_ms, "opens" if what == OPENED else "clicks", 1.0)
+        life.engaged = (channel, what)
+
+
+def _suppress(profile: Profile, channel: str, reason: str, at_ms: int) -> None:
+    held = profile.suppressed.setdefault(channel, {})
+    held[reason] = min(at_ms, held.get(reason, at_ms))
+
+
+def _agree(profile: Profile, consent: Mapping[str, Any], at_ms: int) -> None:
+    """Consent by channel; a consent later than an unsubscription takes it back."""
+    for channel, value in consent.items():
+        if channel not in (*CHANNELS, "personalization") or not isinstance(value, bool):
+            continue
+        known = profile.consent.get(channel)
+        if known is not None and known.at_ms > at_ms:
+            continue
+        profile.consent[channel] = Trait(at_ms, value)
+        held = profile.suppressed.get(channel, {})
+        if value and held.get(UNSUBSCRIBED, at_ms) < at_ms:
+            del held[UNSUBSCRIBED]
+
+
+def _kept(body: dict[str, Any]) -> bytes:
+    """The event as JSON for later; one that is too large keeps its short scalars."""
+    data = orjson.dumps(body)
+    if len(data) <= MAX_CONTENTS_BYTES:
+        return data
+    small = {key: value for key, value in body.items() if _short(value)}
+    properties = body.get("properties")
+    if isinstance(properties, dict):
+        kept = [(key, value) for key, value in properties.items() if _short(value)]
+        small["properties"] = dict(kept[:64])
+    return orjson.dumps(small)
+
+
+def _short(value: Any) -> bool:
+    return (
+        value is None
+        or isinstance(value, (bool, int, float))
+        or (isinstance(value, str) and len(value) <= MAX_SHORT_CHARACTERS)
+    )

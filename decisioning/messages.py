@@ -1,0 +1,66 @@
+"""What partitions tell each other on `internal`: events that belong elsewhere, and people who are one person.
+
+A message is published in the transaction of the step that made it and read as an input of the step that applies it,
+so it arrives exactly once; where the broker has no transactions its id goes through the same ring as message ids do.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Literal
+
+import msgspec
+
+from decisioning.effects import Outgoing
+from decisioning.partitioner import partition_of
+
+
+class Message(msgspec.Struct, omit_defaults=True):
+    """One message to the home of `person`.
+
+    - `event`: `value` is an event that counts for `person`; `at_ms` its record's own time.
+    - `move`: whatever is held under `person` belongs to `into` from now on, because `by` said so.
+    - `absorb`: `row` and `profile` (base64) of `source` are to be added to `person`'s.
+
+    `path` holds the ids it went through, so that a circle of aliases is noticed.
+    """
+
+    kind: Literal["event", "move", "absorb"]
+    id: str
+    person: str
+    at_ms: int
+    value: str = ""
+    into: str = ""
+    by: str = ""
+    source: str = ""
+    row: str = ""
+    profile: str = ""
+    path: list[str] = []
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Message)
+
+
+def decode(value: bytes | None) -> Message | None:
+    """The message in a record of `internal`; None where there is none in it."""
+    try:
+        return _decoder.decode(value or b"")
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
+        return None
+
+
+def outgoing(message: Message, partitions: int) -> Outgoing:
+    """The record that takes a message to the home of its person."""
+    key = message.person.encode("utf-8")
+    return Outgoing(key, _encoder.encode(message), partition=partition_of(message.person, partitions))
+
+
+def pack(data: bytes) -> str:
+    """Bytes as text for a message."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def unpack(text: str) -> bytes:
+    """The bytes that `pack` was given."""
+    return base64.b64decode(text, validate=True)

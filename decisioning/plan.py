@@ -1,0 +1,123 @@
+"""A campaign made ready to run: expressions and templates compiled once, names turned into look-ups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from decisioning import content, expressions
+from decisioning.config import Campaign, Config, Goal
+from decisioning.content import Template
+from decisioning.expressions import Expression
+from decisioning.paths import Path
+from decisioning.triggers import Timing
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One variant of a slot that may be sent (drafts are not among them)."""
+
+    id: str
+    text: Template
+    when: Expression | None
+    blocks: dict[str, Template]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A hard constraint."""
+
+    name: str
+    when: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A campaign and everything of the configuration that concerns it."""
+
+    campaign: Campaign
+    timing: Timing
+    triggers: frozenset[str]
+    restarts: frozenset[str]
+    cancels: frozenset[str]
+    goals: frozenset[str]
+    where: Expression | None
+    when: Expression | None
+    rules: tuple[Rule, ...]
+    channels: tuple[str, ...]
+    slots: dict[str, tuple[Arm, ...]]
+
+    @property
+    def id(self) -> str:
+        """Id of the campaign."""
+        return self.campaign.id
+
+    @property
+    def marketing(self) -> bool:
+        """Whether consent, caps, quiet hours and holdout apply."""
+        return self.campaign.kind == "marketing"
+
+    @property
+    def goal(self) -> Goal | None:
+        """What the campaign wants."""
+        return self.campaign.goal
+
+    def per(self, body: dict[str, Any]) -> str:
+        """Value that separates this person's timers, empty where the event has none."""
+        path = self.campaign.trigger.per
+        return "" if path is None else path.key(body)
+
+    def per_or_any(self, body: dict[str, Any]) -> str | None:
+        """The same for a cancel, restart or goal event: without the value it matches all (None)."""
+        path = self.campaign.trigger.per
+        return "" if path is None else path.key(body) or None
+
+
+def plans_of(config: Config) -> dict[str, Plan]:
+    """Every campaign by id, in the order of the file."""
+    return {campaign.id: _plan(config, campaign) for campaign in config.campaigns}
+
+
+def value_at(path: Path | None, body: dict[str, Any], default: float) -> float:
+    """A goal's value: the number at `path`, `default` where there is none."""
+    value = default if path is None else path.of(body)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return default
+    return float(value)
+
+
+def _plan(config: Config, campaign: Campaign) -> Plan:
+    trigger = campaign.trigger
+    return Plan(
+        campaign=campaign,
+        timing=Timing(trigger.delay_ms, trigger.max_wait_ms, frozenset(trigger.restart_on)),
+        triggers=frozenset(trigger.events),
+        restarts=frozenset(trigger.restart_on),
+        cancels=frozenset(trigger.cancel_on),
+        goals=frozenset(campaign.goal.events if campaign.goal else ()),
+        where=_compiled(trigger.where),
+        when=_compiled(campaign.when),
+        rules=tuple(
+            Rule(rule.name, expressions.compile(rule.when))
+            for rule in config.rules
+            if rule.campaigns is None or campaign.id in rule.campaigns
+        ),
+        channels=config.channels_of(campaign),
+        slots={
+            slot: tuple(
+                Arm(
+                    variant.id,
+                    content.compile(variant.text),
+                    _compiled(variant.when),
+                    {name: content.compile(text) for name, text in variant.blocks.items()},
+                )
+                for variant in variants
+                if variant.status == "approved"
+            )
+            for slot, variants in campaign.variants.items()
+        },
+    )
+
+
+def _compiled(text: str | None) -> Expression | None:
+    return None if text is None else expressions.compile(text)

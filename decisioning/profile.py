@@ -1,0 +1,205 @@
+"""What is remembered of one person beside the feature row: who, where, consent, timers, sends.
+
+A profile is a small binary value. The step decodes it, changes its own copy, and encodes it again; the bytes it was
+given never change. Every list in it has a bound, named here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+VERSION = 1
+MAX_TRAITS = 64
+MAX_ALIASES = 64
+MAX_PENDING = 64  # timers of one person; a trigger beyond it is suppressed and logged
+MAX_CANDIDATES = 8  # later trigger events remembered beside a timer
+MAX_MARKS = 32  # cancel and goal events remembered for triggers that are read after them
+MAX_SENDS = 32
+MAX_RESERVATIONS = 256
+MAX_DAYS = 30
+MAX_CONTENTS_BYTES = 16_384  # one trigger's body; a larger one is trimmed to its short scalars
+MAX_BODIES_BYTES = 262_144  # all bodies of one person, so that a post-image always fits into a record
+
+CANCEL, GOAL = "cancel", "goal"
+DAILY = ("orders", "revenue", "sends", "opens", "clicks")
+
+
+class CorruptProfile(ValueError):  # noqa: N818 - says what is wrong
+    """The bytes are no profile of a version this code knows."""
+
+
+class Mark(msgspec.Struct, array_like=True, frozen=True):
+    """A cancel or goal event, as far as a timer needs it. `per` None matches every value."""
+
+    campaign: str
+    kind: str
+    per: str | None
+    at_ms: int
+    message_id: str
+
+
+class Contents(msgspec.Struct, array_like=True, frozen=True):
+    """A trigger event: when, which, and its whole body as JSON for rules and texts."""
+
+    at_ms: int
+    message_id: str
+    event: str
+    body: bytes
+
+
+class Pending(msgspec.Struct, array_like=True):
+    """A timer that has not been decided.
+
+    `first` names the decision; `latest` is what rules and texts see; `moved_ms` is the latest trigger or restart.
+    """
+
+    campaign: str
+    per: str
+    person: str  # id at trigger time; part of the decision id
+    first: Contents
+    latest: Contents
+    moved_ms: int
+    due_ms: int
+    fire_ms: int
+    deferred: list[str] = []  # reason codes of deferrals so far
+    candidates: list[Contents] = []
+    marks: list[Mark] = []  # cancel and goal events at or after the trigger, not yet in effect
+
+
+class Send(msgspec.Struct, array_like=True, frozen=True):
+    """A decision to send, or a held-out one (`channel` empty), waiting for what happens next.
+
+    `choices` are (arm, propensity) by choice and `context` the named vector they were made from: what a later outcome
+    needs to become a correction of the examples posted with the decision.
+    """
+
+    decision_id: str
+    campaign: str
+    channel: str
+    at_ms: int
+    choices: dict[str, tuple[str, float]]
+    context: dict[str, float]
+
+
+class Reservation(msgspec.Struct, array_like=True, frozen=True):
+    """Room taken in the frequency caps."""
+
+    decision_id: str
+    channel: str
+    at_ms: int
+
+
+class Trait(msgspec.Struct, array_like=True, frozen=True):
+    """A trait and the event time that set it; the latest wins, whatever the order of arrival."""
+
+    at_ms: int
+    value: Any
+
+
+class Profile(msgspec.Struct, array_like=True, omit_defaults=True):
+    """Everything remembered of one person; see the module's docstring for its life."""
+
+    known: bool = False  # seen as a user id, not only as an anonymous one
+    moved_to: str | None = None  # this id's later events belong to that person
+    erased_ms: int | None = None  # events up to then are as if they had never been
+    traits: dict[str, Trait] = {}
+    consent: dict[str, Trait] = {}
+    suppressed: dict[str, dict[str, int]] = {}  # channel -> reason code -> since
+    context_zone: Trait | None = None
+    aliases: list[str] = []
+    pending: list[Pending] = []
+    marks: list[Mark] = []
+    sends: list[Send] = []
+    reservations: list[Reservation] = []
+    days: dict[int, list[float]] = {}  # UTC day -> one number for each of DAILY
+    totals: list[float] = msgspec.field(default_factory=lambda: [0.0] * len(DAILY))
+
+    def trait(self, name: str) -> Any:
+        """Value of a trait, None where it was never set."""
+        found = self.traits.get(name)
+        return None if found is None else found.value
+
+    def next_fire_ms(self) -> int | None:
+        """When the earliest timer fires."""
+        return min((p.fire_ms for p in self.pending), default=None)
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Profile)
+_EMPTY = _encoder.encode(Profile())
+
+
+def encode(profile: Profile) -> bytes:
+    """Bytes of a profile: a version byte, then MessagePack. A profile that says nothing is empty bytes."""
+    packed = _encoder.encode(profile)
+    return b"" if packed == _EMPTY else bytes([VERSION]) + packed
+
+
+def decode(data: bytes | None) -> Profile:
+    """The profile in `data`; no bytes are the empty profile.
+
+    Raises
+    ------
+    CorruptProfile
+        If the version is unknown or the bytes are damaged.
+
+    Examples
+    --------
+    >>> decode(encode(Profile(known=True))).known
+    True
+    """
+    if not data:
+        return Profile()
+    if data[0] != VERSION:
+        raise CorruptProfile(f"profile version {data[0]}; this release reads version {VERSION}: upgrade first")
+    try:
+        return _decoder.decode(data[1:])
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise CorruptProfile(f"profile of {len(data)} bytes does not decode: {error}") from error
+
+
+def count_day(profile: Profile, at_ms: int, name: str, amount: float) -> None:
+    """Add to a daily count and its total; days older than `MAX_DAYS` before the newest are dropped."""
+    column = DAILY.index(name)
+    profile.totals[column] += amount
+    day = at_ms // 86_400_000
+    newest = max(profile.days, default=day)
+    if day <= newest - MAX_DAYS:
+        return
+    profile.days.setdefault(day, [0.0] * len(DAILY))[column] += amount
+    for old in [d for d in profile.days if d <= max(newest, day) - MAX_DAYS]:
+        del profile.days[old]
+
+
+def counts(profile: Profile, now_ms: int) -> dict[str, float | int]:
+    """`orders_1d` … `clicks_total`: the current UTC day and the n - 1 before it, and since ever."""
+    today = now_ms // 86_400_000
+    found: dict[str, float | int] = {}
+    for column, name in enumerate(DAILY):
+        for days in (1, 7, 30):
+            total = sum(v[column] for d, v in profile.days.items() if today - days < d <= today)
+            found[f"{name}_{days}d"] = total if name == "revenue" else int(total)
+        total = profile.totals[column]
+        found[f"{name}_total"] = total if name == "revenue" else int(total)
+    return found
+
+
+def remember_mark(marks: list[Mark], mark: Mark) -> None:
+    """Keep a mark among the latest `MAX_MARKS` by event time."""
+    marks.append(mark)
+    if len(marks) > MAX_MARKS:
+        marks.sort(key=lambda m: m.at_ms)
+        del marks[0]
+
+
+def set_trait(traits: dict[str, Trait], name: str, value: Any, at_ms: int) -> bool:
+    """Set a trait unless a later event has; say whether it was set. `None` removes it."""
+    known = traits.get(name)
+    if known is not None and known.at_ms > at_ms:
+        return False
+    if known is None and len(traits) >= MAX_TRAITS:
+        return False
+    traits[name] = Trait(at_ms, value)
+    return True

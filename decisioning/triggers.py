@@ -1,0 +1,241 @@
+"""Timers: from trigger, restart and cancel events to what is pending, in event time whatever the order of arrival.
+
+Nothing here reads a clock or decides; `engine` fires what is due. The rules are those of the configuration:
+
+- a trigger opens a timer unless one is pending for the same campaign and `per` value;
+- a restart moves it, never past first event + `max_wait`, and keeps the latest contents;
+- a cancel ends it if trigger time <= cancel time <= now; on equal times the one read later counts;
+- a cancel that is read before the trigger it cancels is remembered as a mark.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from decisioning.profile import (
+    CANCEL,
+    GOAL,
+    MAX_BODIES_BYTES,
+    MAX_CANDIDATES,
+    MAX_PENDING,
+    Contents,
+    Mark,
+    Pending,
+    Profile,
+    remember_mark,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How a campaign's timers run, in milliseconds."""
+
+    delay_ms: int
+    max_wait_ms: int | None
+    restart_on: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """A timer that ended without a decision to send, and the event that ended it (None: it had no room)."""
+
+    pending: Pending
+    by: str | None
+
+
+def due_ms(first_ms: int, moved_ms: int, timing: Timing) -> int:
+    """When a timer is due: the latest move + delay, at most first event + max wait."""
+    due = moved_ms + timing.delay_ms
+    if timing.max_wait_ms is None:
+        return due
+    return max(first_ms + timing.delay_ms, min(due, first_ms + timing.max_wait_ms))
+
+
+def trigger(
+    profile: Profile, campaign: str, per: str, person: str, contents: Contents, timing: Timing, now_ms: int
+) -> Cancelled | None:
+    """Open a timer, or remember the event beside the one that is pending.
+
+    Returns
+    -------
+    Cancelled or None
+        The timer where a cancel that was read earlier ends it at once, or where the person has no room for it.
+    """
+    pending = find(profile, campaign, per)
+    if pending is not None:
+        _remember_candidate(pending, contents)
+        return None
+    opened = _open(campaign, per, person, contents, timing)
+    for mark in profile.marks:  # read before the trigger: on equal times the trigger counts
+        if mark.campaign == campaign and mark.per in (None, per) and mark.at_ms > contents.at_ms:
+            opened.marks.append(mark)
+    by = _in_effect(opened, CANCEL, now_ms)
+    if by is not None:
+        return Cancelled(opened, by.message_id)
+    if len(profile.pending) >= MAX_PENDING or _bodies_bytes(profile) + 2 * len(contents.body) > MAX_BODIES_BYTES:
+        return Cancelled(opened, None)
+    profile.pending.append(opened)
+    return None
+
+
+def restart(
+    profile: Profile, campaign: str, per: str | None, at_ms: int, contents: Contents | None, timing: Timing
+) -> None:
+    """Move the timers that match; `contents` is given where the event is a trigger event itself."""
+    for pending in _matching(profile, campaign, per):
+        if at_ms < pending.first.at_ms:
+            continue
+        if at_ms > pending.moved_ms:
+            pending.moved_ms = at_ms
+            pending.due_ms = due_ms(pending.first.at_ms, pending.moved_ms, timing)
+            pending.fire_ms = pending.due_ms
+            pending.deferred = []
+        if contents is not None and at_ms >= pending.latest.at_ms:
+            pending.latest = contents
+
+
+def cancel(profile: Profile, mark: Mark, timing: Timing, now_ms: int) -> list[Cancelled]:
+    """Apply a cancel event to what is pending and remember it for triggers that are still to be read.
+
+    A trigger event that came after the cancel in event time, and was only remembered because the cancelled timer was
+    pending, opens the next timer.
+    """
+    remember_mark(profile.marks, mark)
+    ended = []
+    for pending in _matching(profile, mark.campaign, mark.per):
+        if mark.at_ms < pending.first.at_ms:
+            continue
+        if mark.at_ms > now_ms:  # a clock ahead of ours: it counts once that time has come
+            remember_mark(pending.marks, mark)
+            continue
+        profile.pending.remove(pending)
+        ended.append(Cancelled(pending, mark.message_id))
+        _reopen(profile, pending, mark.at_ms, timing)
+    return ended
+
+
+def reach(profile: Profile, mark: Mark) -> None:
+    """Note that the goal was reached, for what is pending and for triggers that are still to be read."""
+    remember_mark(profile.marks, mark)
+    for pending in _matching(profile, mark.campaign, mark.per):
+        if mark.at_ms >= pending.first.at_ms:
+            remember_mark(pending.marks, mark)
+
+
+def cancelled_by(pending: Pending, now_ms: int) -> str | None:
+    """Message id of the cancel event in effect at the moment of decision, if there is one."""
+    mark = _in_effect(pending, CANCEL, now_ms)
+    return None if mark is None else mark.message_id
+
+
+def goal_reached(pending: Pending, now_ms: int) -> bool:
+    """Whether the goal was reached between the trigger and the moment of decision."""
+    return _in_effect(pending, GOAL, now_ms) is not None
+
+
+def unite(into: Profile, other: Profile, timings: dict[str, Timing], now_ms: int) -> list[Cancelled]:
+    """Move `other`'s timers and marks into `into`: one timer per campaign and `per` value, earliest first event.
+
+    Cancels and goals of either side count for the timers of both; on equal times they count, since no order of
+    reading is known across two histories and a message too few is the lesser harm.
+    """
+    sides = ((into.pending, other.marks), (other.pending, into.marks))
+    for timers, marks in sides:
+        for pending in timers:
+            for mark in marks:
+                if _concerns(mark, pending) and mark.at_ms >= pending.first.at_ms:
+                    remember_mark(pending.marks, mark)
+    for pending in other.pending:
+        mine = find(into, pending.campaign, pending.per)
+        if mine is None:
+            into.pending.append(pending)
+            continue
+        into.pending.remove(mine)
+        into.pending.append(_united(mine, pending, timings.get(pending.campaign)))
+    for mark in other.marks:
+        remember_mark(into.marks, mark)
+    ended = []
+    for pending in list(into.pending):
+        by = _in_effect(pending, CANCEL, now_ms)
+        if by is not None:
+            into.pending.remove(pending)
+            ended.append(Cancelled(pending, by.message_id))
+            timing = timings.get(pending.campaign)
+            if timing is not None:
+                _reopen(into, pending, by.at_ms, timing)
+    into.pending.sort(key=lambda p: (p.first.at_ms, p.campaign, p.per))
+    overflow = [Cancelled(p, None) for p in into.pending[MAX_PENDING:]]
+    del into.pending[MAX_PENDING:]
+    return ended + overflow
+
+
+def find(profile: Profile, campaign: str, per: str) -> Pending | None:
+    """The pending timer of a campaign and `per` value."""
+    return next((p for p in profile.pending if p.campaign == campaign and p.per == per), None)
+
+
+def _open(campaign: str, per: str, person: str, contents: Contents, timing: Timing) -> Pending:
+    due = due_ms(contents.at_ms, contents.at_ms, timing)
+    return Pending(campaign, per, person, contents, contents, contents.at_ms, due, due)
+
+
+def _matching(profile: Profile, campaign: str, per: str | None) -> list[Pending]:
+    return [p for p in profile.pending if p.campaign == campaign and per in (None, p.per)]
+
+
+def _concerns(mark: Mark, pending: Pending) -> bool:
+    return mark.campaign == pending.campaign and mark.per in (None, pending.per)
+
+
+def _in_effect(pending: Pending, kind: str, now_ms: int) -> Mark | None:
+    found = [m for m in pending.marks if m.kind == kind and m.at_ms <= now_ms]
+    return min(found, key=lambda m: (m.at_ms, m.message_id), default=None)
+
+
+def _remember_candidate(pending: Pending, contents: Contents) -> None:
+    if contents.at_ms < pending.first.at_ms:
+        return  # changes nothing, and no cancel can make it the first: it would be cancelled too
+    pending.candidates.append(contents)
+    pending.candidates.sort(key=lambda c: c.at_ms)
+    if len(pending.candidates) > MAX_CANDIDATES:
+        del pending.candidates[0]
+
+
+def _reopen(profile: Profile, ended: Pending, after_ms: int, timing: Timing) -> None:
+    later = [c for c in ended.candidates if c.at_ms > after_ms]
+    if not later:
+        return
+    opened = _open(ended.campaign, ended.per, ended.person, later[0], timing)
+    opened.candidates = later[1:]
+    opened.marks = [m for m in ended.marks if m.at_ms > later[0].at_ms]
+    if ended.moved_ms > opened.moved_ms:
+        opened.moved_ms = ended.moved_ms
+        opened.latest = max(opened.latest, ended.latest, key=lambda c: c.at_ms)
+        opened.due_ms = opened.fire_ms = due_ms(opened.first.at_ms, opened.moved_ms, timing)
+    profile.pending.append(opened)
+
+
+def _united(a: Pending, b: Pending, timing: Timing | None) -> Pending:
+    """One timer as if both histories had been one person's: the earlier first event, moved by the other's restarts."""
+    first, other = sorted((a, b), key=lambda p: (p.first.at_ms, p.first.message_id))
+    united = Pending(
+        first.campaign, first.per, first.person, first.first, first.latest, first.moved_ms, first.due_ms, first.fire_ms,
+        first.deferred,
+    )  # fmt: skip
+    restarted = other.moved_ms > other.first.at_ms
+    if timing is not None and (restarted or other.first.event in timing.restart_on):
+        if other.moved_ms > united.moved_ms:
+            united.moved_ms = other.moved_ms
+            united.due_ms = united.fire_ms = due_ms(united.first.at_ms, united.moved_ms, timing)
+            united.deferred = []
+        united.latest = max(first.latest, other.latest, key=lambda c: c.at_ms)
+    for contents in (*a.candidates, other.first, *b.candidates):
+        _remember_candidate(united, contents)
+    for mark in {(m.kind, m.message_id): m for m in (*a.marks, *b.marks)}.values():
+        if mark.at_ms >= united.first.at_ms:
+            remember_mark(united.marks, mark)
+    return united
+
+
+def _bodies_bytes(profile: Profile) -> int:
+    return sum(len(p.first.body) + len(p.latest.body) + sum(len(c.body) for c in p.candidates) for p in profile.pending)

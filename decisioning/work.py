@@ -1,0 +1,136 @@
+"""The working set of one step: own copies of the rows and profiles it reads, and what it changed.
+
+The step is pure because it only ever changes these copies; `Effects` carries them out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decisioning import profile as profiles
+from decisioning.effects import Effects, State
+from decisioning.partitioner import partition_of
+from decisioning.profile import Profile
+from features import rows as feature_rows
+from features.rows import ERASED, MOVED
+from features.signals import Signals
+
+
+class Work:
+    """Rows and profiles of the people one step may read or change.
+
+    Parameters
+    ----------
+    state
+        What the shell loaded; never changed here.
+    people
+        Everyone the step may touch, each once; all are in `state.rows`.
+    """
+
+    def __init__(self, state: State, people: list[str]) -> None:
+        self.state = state
+        self.people = people
+        self.slot = {person: slot for slot, person in enumerate(people)}
+        self.rows: NDArray[np.void] = state.rows.gather(people)
+        self.changed_rows = np.zeros(len(people), dtype=np.bool_)
+        self.effects = Effects()
+        self._profiles: dict[str, Profile] = {}
+        self._changed_profiles: set[str] = set()
+        self._signals: list[tuple[int, int, float, float, int]] = []
+
+    @staticmethod
+    def moved_to(state: State, person: str) -> str | None:
+        """Where an id's forwarding address points, straight from what was loaded."""
+        return profiles.decode(state.profiles.get(person)).moved_to
+
+    def is_home(self, person: str) -> bool:
+        """Whether this partition is where the person lives."""
+        return person in self.slot or partition_of(person, self.state.partitions) == self.state.partition
+
+    def profile(self, person: str) -> Profile:
+        """The step's own copy of a profile, to read; whoever changes it says so by `touch`."""
+        found = self._profiles.get(person)
+        if found is None:
+            found = self._profiles[person] = profiles.decode(self.state.profiles.get(person))
+        return found
+
+    def replace(self, person: str, profile: Profile) -> None:
+        """Put another profile in the place of a person's."""
+        self._profiles[person] = profile
+        self.touch(person)
+
+    def touch(self, person: str) -> None:
+        """Note that the profile of this person was changed."""
+        self._changed_profiles.add(person)
+
+    def row(self, person: str) -> np.void:
+        """The person's row as a scalar view into `rows`."""
+        row: np.void = self.rows[self.slot[person]]
+        return row
+
+    def mark(self, person: str, *, moved: bool | None = None, erased: bool | None = None, clear: bool = False) -> None:
+        """Set the flags of a row, or clear what was learned (message ids stay, so that repeats stay known)."""
+        slot = self.slot[person]
+        for flag, wanted in ((MOVED, moved), (ERASED, erased)):
+            if wanted is not None:
+                kept = self.rows["flags"][slot] & ~np.uint32(flag)
+                self.rows["flags"][slot] = kept | (np.uint32(flag) if wanted else np.uint32(0))
+        if clear:
+            self.rows["values"][slot] = 0.0
+            self.rows["at_ms"][slot] = 0.0
+            self.rows["zone"][slot] = 0
+        self.changed_rows[slot] = True
+
+    def absorb_row(self, person: str, other: NDArray[np.void]) -> None:
+        """Add another row's decayed sums to a person's."""
+        slot = self.slot[person]
+        self.rows[slot : slot + 1] = feature_rows.merge(self.rows[slot : slot + 1], other)
+        self.changed_rows[slot] = True
+
+    def signal(self, person: str, kind: int, at_ms: int, value: float, channel: int = -1) -> None:
+        """Collect a signal that only the per-event path knows; `fold_signals` adds it to the row."""
+        self._signals.append((self.slot[person], kind, float(at_ms), value, channel))
+
+    def fold_signals(self) -> None:
+        """Fold what was collected since the last time."""
+        if not self._signals:
+            return
+        slot, kind, at_ms, value, channel = zip(*self._signals, strict=True)
+        touched, where = np.unique(np.array(slot, np.int64), return_inverse=True)
+        signals = Signals(
+            slot=where.astype(np.int64),
+            kind=np.array(kind, np.int16),
+            at_ms=np.array(at_ms, np.float64),
+            value=np.array(value, np.float64),
+            channel=np.array(channel, np.int8),
+        )
+        self.rows[touched] = feature_rows.fold(self.rows[touched], signals)
+        self.changed_rows[touched] = True
+        self._signals.clear()
+
+    def touched(self) -> Iterable[str]:
+        """Whose profile this step has changed so far, in a stable order."""
+        return sorted(self._changed_profiles)
+
+    def count(self, *labels: str, by: float = 1) -> None:
+        """Add to a counter: the metric's name without prefix, then its label values."""
+        self.effects.counts[labels] += by  # type: ignore[assignment]
+
+    def finish(self, due: Iterable[str]) -> Effects:
+        """The effects with all changed rows and profiles in them; whoever was said to be `due` gets a next time too."""
+        effects = self.effects
+        for person in due:
+            if person in self.slot:
+                effects.due[person] = self.profile(person).next_fire_ms()
+        for person in self.touched():
+            profile = self._profiles[person]
+            effects.profiles[person] = profiles.encode(profile)
+            effects.due[person] = profile.next_fire_ms()
+            self.changed_rows[self.slot[person]] = True
+        changed = np.flatnonzero(self.changed_rows)
+        effects.people = [self.people[slot] for slot in changed.tolist()]
+        effects.rows = self.rows[changed]
+        return effects
