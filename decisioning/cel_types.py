@@ -1,4 +1,4 @@
-"""Types of CEL expressions as far as they can be known: unknown names, operands that cannot fit, results not boolean."""
+"""Types of CEL expressions as far as they can be known: unknown names, operands that cannot fit, other results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import cel
 
-from decisioning import names
+from decisioning import cel_syntax, names
 from decisioning.cel_syntax import Node
 from decisioning.findings import closest
 from decisioning.names import Fields, Type, Unknown
@@ -31,8 +31,6 @@ _FUNCTIONS: dict[str, Type] = {
     "bytes": "bytes",
     "timestamp": "timestamp",
     "duration": "duration",
-    "min": "dyn",
-    "max": "dyn",
 }
 MAX_LOOPS = 2
 
@@ -60,7 +58,8 @@ def plain_string(node: Node) -> str | None:
     text = node.value
     prefix = re.match(r"[rRbB]*", text)
     body = text[prefix.end() if prefix else 0 :]
-    width = 3 if body[:3] in ('"""', "'''") and len(body) >= 6 else 1
+    triple = body[:3] in ('"""', "'''") and body != body[:2]
+    width = 3 if triple else 1
     body = body[width:-width]
     return None if "\\" in body else body
 
@@ -72,13 +71,17 @@ def is_whole(node: Node) -> bool:
 
 
 def _kind(type_: Type) -> str:
-    return "an object" if isinstance(type_, Fields) else {"int": "a number", "double": "a number"}.get(type_, f"a {type_}")
+    return (
+        "an object" if isinstance(type_, Fields) else {"int": "a number", "double": "a number"}.get(type_, f"a {type_}")
+    )
 
 
 def _fits(left: Type, right: Type) -> bool:
     """Whether two values can be compared."""
     if isinstance(left, Fields) or isinstance(right, Fields):
-        return isinstance(left, Fields) and isinstance(right, Fields) or "map" in (left, right) or "dyn" in (left, right)
+        return (
+            (isinstance(left, Fields) and isinstance(right, Fields)) or "map" in (left, right) or "dyn" in (left, right)
+        )
     return left == right or "dyn" in (left, right) or (left in _NUMBERS and right in _NUMBERS)
 
 
@@ -90,7 +93,7 @@ class _Checker:
     def say(self, node: Node, expected: str, remedy: str) -> None:
         self.found.append(Problem(node.at, expected, remedy))
 
-    def type_of(self, node: Node) -> Type:
+    def type_of(self, node: Node) -> Type:  # noqa: PLR0911  # one for each kind of node
         match node.kind:
             case "int" | "double" | "string" | "bytes" | "bool" | "null":
                 return self._literal(node)
@@ -186,7 +189,9 @@ class _Checker:
             if {left, right} & {"string"} and ({left, right} & set(_NUMBERS)):
                 text = right_node if right == "string" else left_node
                 unquoted = (plain_string(text) or "") if text.kind == "string" else ""
-                remedy = f"write {unquoted} without quotes" if _is_number(unquoted) else "convert one of them: double(…)"
+                remedy = (
+                    f"write {unquoted} without quotes" if _is_number(unquoted) else "convert one of them: double(…)"
+                )
             self.say(node, f"{_kind(left)} {operator} {_kind(right)} never holds", remedy)
         return "bool"
 
@@ -210,7 +215,11 @@ class _Checker:
         }
         if not isinstance(left, Fields) and not isinstance(right, Fields) and (node.value, left, right) in times:
             return times[node.value, left, right]
-        self.say(node, f"{_kind(left)} {node.value} {_kind(right)} cannot be calculated", "convert one of them: double(…)")
+        self.say(
+            node,
+            f"{_kind(left)} {node.value} {_kind(right)} cannot be calculated",
+            "convert one of them: double(…)",
+        )
         return "dyn"
 
     def _ternary(self, node: Node) -> Type:
@@ -222,13 +231,19 @@ class _Checker:
     def _macro(self, node: Node) -> Type:
         target, variable, *body = node.children
         over = self.type_of(target)
-        self._need(target, "map" if isinstance(over, Fields) else over, ("list", "map"), f"a list before .{node.value}")
+        self._need(
+            target,
+            "map" if isinstance(over, Fields) else over,
+            ("list", "map"),
+            f"a list before .{node.value}",
+        )
         if len(self.scope) >= MAX_LOOPS:
             self.say(node, f"at most {MAX_LOOPS} loops inside each other", "simplify it")
         self.scope.append(variable.value)
         types = [self.type_of(child) for child in body]
         self.scope.pop()
-        if node.value != "map" or len(body) == 2:
+        filters = len(body) == cel_syntax.MACROS["map"]  # as in list.map(x, condition, value)
+        if node.value != "map" or filters:
             self._need(body[0], types[0], ("bool",), f"a condition in .{node.value}")
         return "list" if node.value in ("map", "filter") else "bool"
 
@@ -243,7 +258,7 @@ class _Checker:
             return "dyn"
         if is_method:
             return self._method(node, name, types)
-        if len(types) != 1 and name not in ("min", "max"):
+        if len(types) != 1:
             self.say(node, f"{name}() takes one value", f"write {name}(x)")
         return self._constant(node) if name in ("timestamp", "duration") else _FUNCTIONS[name]
 
@@ -253,12 +268,13 @@ class _Checker:
         target = "map" if isinstance(types[0], Fields) else types[0]
         self._need(node.children[0], target, wanted, f"{' or '.join(wanted)} before .{name}()")
         if on == "string":
-            if len(types) != 2:
+            arguments = node.children[1:]
+            if len(arguments) != 1:
                 self.say(node, f".{name}() takes one text", f'write .{name}("text")')
-            else:
-                self._need(node.children[1], types[1], ("string",), f"a text in .{name}()")
-                if name == "matches":
-                    self._pattern(node.children[1])
+                return result
+            self._need(arguments[0], types[1], ("string",), f"a text in .{name}()")
+            if name == "matches":
+                self._pattern(arguments[0])
         return result
 
     def _pattern(self, node: Node) -> None:

@@ -9,113 +9,43 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    StringConstraints,
-    ValidationError,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from decisioning import durations
+from decisioning.fields import (
+    MAX_TEXT,
+    RESERVED_SLOTS,
+    Cel,
+    ChannelName,
+    Clock,
+    Duration,
+    EventName,
+    EventNames,
+    Id,
+    PathField,
+    Slot,
+    Text,
+    Window,
+    Zone,
+)
 from decisioning.findings import ConfigError, Finding
 from decisioning.paths import Path
-from decisioning.zones import check_zone
 
-CHANNELS = ("email", "push", "sms", "in_app")
-MAX_TEXT = 20_000
-RESERVED_SLOTS = ("holdout", "channel", "send_time")  # choices of their own, and `policy` names are <campaign>/<choice>
-
-
-def _duration(value: object) -> object:
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str):
-        raise PydanticCustomError("value", "a duration such as 30s, 15m, 2h or 7d", {"remedy": 'try "30m"'})
-    try:
-        return durations.parse(value)
-    except ValueError as error:
-        raise PydanticCustomError("value", "a duration such as 30s, 15m, 2h or 7d", {"remedy": str(error)}) from None
-
-
-def _clock(value: object) -> object:
-    if not isinstance(value, str):
-        raise PydanticCustomError("value", "a time of day", {"remedy": 'write hours and minutes, such as "21:00"'})
-    try:
-        return durations.parse_clock(value)
-    except ValueError as error:
-        raise PydanticCustomError("value", "a time of day", {"remedy": str(error)}) from None
-
-
-def _window(value: object) -> object:
-    return value if value in ("day", "week") else _duration(value)
-
-
-def _names(value: object) -> object:
-    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
-
-
-def _path(value: object) -> object:
-    try:
-        return Path.parse(value)
-    except ValueError as error:
-        expected = "a path into the event, such as properties.cart_id"
-        raise PydanticCustomError("value", expected, {"remedy": str(error)}) from None
-
-
-def _zone(value: str) -> str:
-    try:
-        return check_zone(value)
-    except ValueError as error:
-        raise PydanticCustomError("value", "an IANA time zone", {"remedy": str(error)}) from None
-
-
-def _spell_window(window: int | str) -> str:
-    return window if isinstance(window, str) else durations.spell(window)
-
-
-_DURATION_SCHEMA: dict[str, Any] = {"type": "string", "pattern": r"^\d{1,10}[smhd]$", "examples": ["30m"]}
-_CLOCK_SCHEMA: dict[str, Any] = {"type": "string", "pattern": r"^([01]?\d|2[0-3]):[0-5]\d$", "examples": ["21:00"]}
-_WINDOW_SCHEMA: dict[str, Any] = {"anyOf": [{"enum": ["day", "week"]}, _DURATION_SCHEMA]}
-_PATH_SCHEMA: dict[str, Any] = {"type": "string", "pattern": r"^(event\.)?properties(\.[A-Za-z0-9_-]+)+$"}
-
-Duration = Annotated[
-    int, BeforeValidator(_duration), PlainSerializer(durations.spell), WithJsonSchema(_DURATION_SCHEMA)
-]
-Clock = Annotated[int, BeforeValidator(_clock), PlainSerializer(durations.spell_clock), WithJsonSchema(_CLOCK_SCHEMA)]
-Window = Annotated[
-    int | Literal["day", "week"],
-    BeforeValidator(_window),
-    PlainSerializer(_spell_window),
-    WithJsonSchema(_WINDOW_SCHEMA),
-]
-PathField = Annotated[Path, BeforeValidator(_path), PlainSerializer(str), WithJsonSchema(_PATH_SCHEMA)]
-Zone = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_zone)]
-Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-Slot = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
-EventName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-_NAMES_SCHEMA: dict[str, Any] = {
-    "anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "items": {"type": "string", "minLength": 1}}]
-}
-EventNames = Annotated[
-    tuple[EventName, ...], BeforeValidator(_names), Field(max_length=100), WithJsonSchema(_NAMES_SCHEMA)
-]
-Text = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
-Cel = Annotated[str, StringConstraints(min_length=1, max_length=2_000)]
-ChannelName = Literal["email", "push", "sms", "in_app"]
+_NONE: JsonDict = {"default": "0s"}  # in JSON Schema, where 0 milliseconds would not match the pattern
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(
-        strict=True, frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=False, arbitrary_types_allowed=True
+        strict=True,
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        populate_by_name=False,
+        arbitrary_types_allowed=True,
     )
 
 
@@ -129,7 +59,9 @@ class QuietHours(_Model):
     def _not_empty(self) -> QuietHours:
         if self.from_minute == self.to_minute:
             remedy = 'write "quiet_hours: null" for none, or make "from" and "to" differ'
-            raise PydanticCustomError("value", "from and to differ (equal ones would mean never or always)", {"remedy": remedy})
+            raise PydanticCustomError(
+                "value", "from and to differ (equal ones would mean never or always)", {"remedy": remedy}
+            )
         return self
 
     @property
@@ -205,7 +137,9 @@ class Guardrails(_Model):
 class Retention(_Model):
     """How long what is known of a person is kept after their last event."""
 
-    profile_ms: Duration = Field(alias="profile", default=400 * durations.DAY_MS, ge=durations.DAY_MS)
+    profile_ms: Duration = Field(
+        alias="profile", default=400 * durations.DAY_MS, ge=durations.DAY_MS, json_schema_extra={"default": "400d"}
+    )
 
 
 class Trigger(_Model):
@@ -227,7 +161,7 @@ class Trigger(_Model):
 
     events: EventNames = Field(alias="event", min_length=1)
     where: Cel | None = None
-    delay_ms: Duration = Field(alias="delay", default=0)
+    delay_ms: Duration = Field(alias="delay", default=0, json_schema_extra=_NONE)
     per: PathField | None = None
     restart_on: EventNames = ()
     cancel_on: EventNames = ()
@@ -238,7 +172,7 @@ class Trigger(_Model):
 class SendTime(_Model):
     """How far after due the policy may pick the hour; 0: as soon as allowed."""
 
-    within_ms: Duration = Field(alias="within", default=0, le=7 * durations.DAY_MS)
+    within_ms: Duration = Field(alias="within", default=0, le=7 * durations.DAY_MS, json_schema_extra=_NONE)
 
 
 class Variant(_Model):
@@ -270,7 +204,9 @@ def _slots(value: object) -> object:
     for slot in RESERVED_SLOTS:
         if isinstance(value, dict) and slot in value:
             remedy = f'rename the slot "{slot}"'
-            raise PydanticCustomError("value", f"slots named otherwise than {', '.join(RESERVED_SLOTS)}", {"remedy": remedy})
+            raise PydanticCustomError(
+                "value", f"slots named otherwise than {', '.join(RESERVED_SLOTS)}", {"remedy": remedy}
+            )
     return value
 
 
@@ -285,11 +221,12 @@ class Campaign(_Model):
     channels: tuple[ChannelName, ...] | None = Field(default=None, min_length=1, description="Absent: all channels.")
     send_time: SendTime = SendTime()
     expires_after_ms: Duration | None = Field(alias="expires_after", default=None)
-    cooldown_ms: Duration = Field(alias="cooldown", default=0)
+    cooldown_ms: Duration = Field(alias="cooldown", default=0, json_schema_extra=_NONE)
     requires_stock: PathField | None = None
     exclude_variants: PathField | None = None
     variants: Annotated[
-        dict[Slot, Annotated[tuple[Variant, ...], Field(min_length=1, max_length=200)]], BeforeValidator(_slots)
+        dict[Slot, Annotated[tuple[Variant, ...], Field(min_length=1, max_length=200)]],
+        BeforeValidator(_slots),
     ] = Field(min_length=1, max_length=16)
     goal: Goal | None = None
     holdout: Holdout | None = None
@@ -334,12 +271,14 @@ class Config(_Model):
 
     @cached_property
     def version_hash(self) -> str:
-        """16 hex digits that change with the meaning of the file, not with its comments, layout or spelled-out defaults."""
+        """16 hex digits that change with the meaning of the file, not with comments, layout or spelled-out defaults."""
         normal = self.model_dump(mode="json", by_alias=True)
         for name in self.channels:
             own = self.quiet_hours_of(name)
             normal["channels"][name]["quiet_hours"] = own and own.model_dump(mode="json", by_alias=True)
-        normal["channels"] = list(normal["channels"].items())  # their order means something, that of other keys does not
+        normal["channels"] = list(
+            normal["channels"].items()
+        )  # their order means something, that of other keys does not
         text = json.dumps(normal, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

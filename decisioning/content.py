@@ -29,9 +29,18 @@ if TYPE_CHECKING:
 
 MAX_CHARACTERS = 20_000
 BUILTIN_FIELDS = ("size", "first", "last")  # Liquid's own, of any text or list
-MAY_BE_ABSENT = (*names.TRAITS, "traits", "features", "propensity")  # of user; an event has what its campaign asks for
+MAY_BE_ABSENT = (
+    *names.TRAITS,
+    "traits",
+    "features",
+    "propensity",
+)  # of user; an event has what its campaign asks for
 _LINE_BREAKS = dict.fromkeys([*range(32), *range(127, 160), 0x2028, 0x2029], " ")
-_CONTROLS = {code: None for code in _LINE_BREAKS if chr(code) not in "\n\t"} | {0x2028: "\n", 0x2029: "\n", 0x85: "\n"}
+_CONTROLS = {code: None for code in _LINE_BREAKS if chr(code) not in "\n\t"} | {
+    0x2028: "\n",
+    0x2029: "\n",
+    0x85: "\n",
+}
 
 
 class ContentError(ValueError):
@@ -71,9 +80,12 @@ class Guardrails(Protocol):
     """What no rendered text may hold (`config.Guardrails` is one)."""
 
     @property
-    def banned(self) -> tuple[str, ...]: ...
+    def banned(self) -> tuple[str, ...]:
+        """Words or phrases, as they were written."""
+
     @property
-    def max_length(self) -> dict[str, int]: ...
+    def max_length(self) -> dict[str, int]:
+        """Slot -> greatest number of characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +209,14 @@ def problems(text: str) -> tuple[ContentError, ...]:
         start = filter_.token.start_index
         if filter_.name not in ENVIRONMENT.filters:
             likely = closest(filter_.name, ENVIRONMENT.filters)
-            found.append(_at(text, start, f'unknown filter "{filter_.name}"', f'try "{likely}"' if likely else "remove it"))
+            found.append(
+                _at(
+                    text,
+                    start,
+                    f'unknown filter "{filter_.name}"',
+                    f'try "{likely}"' if likely else "remove it",
+                )
+            )
             continue
         keywords = [str(argument.name) for argument in filter_.args if hasattr(argument, "name")]
         if not fits(filter_.name, len(filter_.args) - len(keywords), keywords):
@@ -210,7 +229,7 @@ def absent(text: str) -> tuple[str, ...]:
 
     A path that some tag tests (`{% if user.first_name %}`) is taken to be looked after.
     """
-    if "{{" not in text and "{%" not in text or problems(text):
+    if ("{{" not in text and "{%" not in text) or problems(text):
         return ()
     written: dict[str, None] = {}
     tested: set[str] = set()
@@ -308,7 +327,11 @@ def _syntax(text: str, error: LiquidError) -> ContentError:
     for tag in NO_TAGS:
         if tag in message:
             return _at(text, index, f"there are no other files to {tag}", "write the text here")
-    remedy = "close every {{ with }} and every {% if %} with {% endif %}" if isinstance(error, LiquidSyntaxError) else "correct it"
+    remedy = (
+        "close every {{ with }} and every {% if %} with {% endif %}"
+        if isinstance(error, LiquidSyntaxError)
+        else "correct it"
+    )
     return _at(text, index, f"expected Liquid: {message}", remedy)
 
 

@@ -6,6 +6,7 @@ import re
 
 UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 DAY_MS = UNIT_MS["d"]
+DAY_HOURS, HOUR_MINUTES = 24, 60
 LONGEST_MS = 3_650 * DAY_MS  # ten years: far beyond any use, and far from overflowing anything
 
 _DURATION = re.compile(r"(\d{1,10})([smhd])", re.ASCII)
@@ -70,16 +71,16 @@ def parse_clock(text: str) -> int:
     if match is None:
         raise ValueError('write hours and minutes, such as "21:00"')
     hours, minutes = int(match[1]), int(match[2])
-    if (hours, minutes) == (24, 0):
+    if (hours, minutes) == (DAY_HOURS, 0):
         raise ValueError('write midnight as "00:00"')
-    if hours > 23 or minutes > 59:
+    if hours >= DAY_HOURS or minutes >= HOUR_MINUTES:
         raise ValueError('use "00:00" to "23:59"')
-    return hours * 60 + minutes
+    return hours * HOUR_MINUTES + minutes
 
 
 def spell_clock(minute: int) -> str:
     """Write minutes after midnight as `HH:MM`; the inverse of `parse_clock`."""
-    return f"{minute // 60:02d}:{minute % 60:02d}"
+    return f"{minute // HOUR_MINUTES:02d}:{minute % HOUR_MINUTES:02d}"
 
 
 def _remedy(text: str) -> str:

@@ -48,7 +48,7 @@ class Expression:
         self.text = text
         self.paths = _outermost(set(_paths(tree, frozenset())))
         self._program = cel.compile(text)
-        self._max_items = MAX_ITEMS if _loops(tree) < 2 else MAX_ITEMS_NESTED
+        self._max_items = MAX_ITEMS if _loops(tree) <= 1 else MAX_ITEMS_NESTED
         decimal = _as_decimal(text, tree)
         self._decimal = None if decimal is None else cel.compile(decimal)
 
@@ -100,16 +100,16 @@ class Expression:
                 source = _get(source, part)
                 if not isinstance(source, Mapping):
                     if source is not _ABSENT:
-                        target[part] = self._plain(source, decimal, 0)
+                        target[part] = self._plain(source, 0, decimal=decimal)
                     break
                 target = target.setdefault(part, {})
             else:
                 value = _get(source, path[-1])
                 if value is not _ABSENT:
-                    target[path[-1]] = self._plain(value, decimal, 0)
+                    target[path[-1]] = self._plain(value, 0, decimal=decimal)
         return narrow
 
-    def _plain(self, value: Any, decimal: bool, level: int) -> Any:
+    def _plain(self, value: Any, level: int, *, decimal: bool) -> Any:
         if value is None or isinstance(value, bool | float | datetime):
             return value
         if isinstance(value, int):
@@ -120,10 +120,10 @@ class Expression:
             return value
         if isinstance(value, Mapping):
             self._bound(len(value), level)
-            return {str(key): self._plain(item, decimal, level + 1) for key, item in value.items()}
+            return {str(key): self._plain(item, level + 1, decimal=decimal) for key, item in value.items()}
         if isinstance(value, list | tuple):
             self._bound(len(value), level)
-            return [self._plain(item, decimal, level + 1) for item in value]
+            return [self._plain(item, level + 1, decimal=decimal) for item in value]
         raise TypeError(type(value).__name__)
 
     def _bound(self, count: int, level: int) -> None:
@@ -210,22 +210,26 @@ def static_path(node: Node) -> tuple[str, ...] | None:
     if node.kind == "select":
         owner = static_path(node.children[0])
         return None if owner is None else (*owner, node.value)
-    if node.kind == "index" and node.children[1].kind == "string" and (name := cel_types.plain_string(node.children[1])):
+    if (
+        node.kind == "index"
+        and node.children[1].kind == "string"
+        and (name := cel_types.plain_string(node.children[1]))
+    ):
         owner = static_path(node.children[0])
         return None if owner is None else (*owner, name)
     return None
 
 
 def _outermost(paths: set[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
-    return tuple(
-        path for path in sorted(paths) if not any(path[:length] in paths for length in range(1, len(path)))
-    )
+    return tuple(path for path in sorted(paths) if not any(path[:length] in paths for length in range(1, len(path))))
 
 
 def _loops(node: Node) -> int:
     """How many loops run inside each other."""
-    inner = max((_loops(child) for child in node.children), default=0)
-    return inner + (node.kind == "macro")
+    if node.kind == "macro":
+        target, _, *body = node.children
+        return max(_loops(target), 1 + max(map(_loops, body)))
+    return max(map(_loops, node.children), default=0)
 
 
 def _as_decimal(text: str, tree: Node) -> str | None:
@@ -236,10 +240,7 @@ def _as_decimal(text: str, tree: Node) -> str | None:
     def walk(node: Node) -> None:
         nonlocal calculates
         calculates = calculates or (node.kind == "binary" and node.value in cel_types.ARITHMETIC)
-        if node.kind == "int" and not node.value[-1] in "uU":
-            edits.append((node.at, "double("))
-            edits.append((node.end, ")"))
-        elif node.kind == "call" and cel_types.is_whole(node):
+        if (node.kind == "int" and node.value[-1] not in "uU") or (node.kind == "call" and cel_types.is_whole(node)):
             edits.append((node.at, "double("))
             edits.append((node.end, ")"))
         for position, child in enumerate(node.children):

@@ -99,5 +99,8 @@ def _edits(left: str, right: str) -> int:
     for index, character in enumerate(left, 1):
         above, row[0] = row[0], index
         for column, other in enumerate(right, 1):
-            above, row[column] = row[column], min(row[column] + 1, row[column - 1] + 1, above + (character != other))
+            above, row[column] = (
+                row[column],
+                min(row[column] + 1, row[column - 1] + 1, above + (character != other)),
+            )
     return row[-1]

@@ -1,4 +1,4 @@
-"""The Liquid environment of all texts: no files, no clock, bounded work, and values that are absent rather than empty."""
+"""The Liquid environment of all texts: no files, no clock, bounded work, absent values rather than empty ones."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ TRAITS: dict[str, Type] = {
     "locale": "string",
     "first_name": "string",
     "created_at": "string",
-    "consent": Fields({name: "bool" for name in ("email", "sms", "push", "in_app", "personalization")}),
+    "consent": Fields(dict.fromkeys(("email", "sms", "push", "in_app", "personalization"), "bool")),
     "unsubscribed": "bool",
 }
 """Traits that mean something; they are also names of the user itself, where they may be absent."""
@@ -56,7 +56,18 @@ _USER: dict[str, Type] = {
 }
 _EVENT: dict[str, Type] = {
     **dict.fromkeys(
-        ("type", "event", "messageId", "userId", "anonymousId", "previousId", "groupId", "name", "category", "channel"),
+        (
+            "type",
+            "event",
+            "messageId",
+            "userId",
+            "anonymousId",
+            "previousId",
+            "groupId",
+            "name",
+            "category",
+            "channel",
+        ),
         "string",
     ),
     **dict.fromkeys(("timestamp", "originalTimestamp", "sentAt", "receivedAt"), "string"),
@@ -107,7 +118,11 @@ def find(path: tuple[str, ...]) -> Type | Unknown:
     here: Type = ROOT
     for depth, name in enumerate(path):
         if not isinstance(here, Fields):
-            return "dyn" if here == "dyn" else Unknown(".".join(path[: depth + 1]), f'use "{".".join(path[:depth])}" alone')
+            return (
+                "dyn"
+                if here == "dyn"
+                else Unknown(".".join(path[: depth + 1]), f'use "{".".join(path[:depth])}" alone')
+            )
         found = field(here, ".".join(path[:depth]), name)
         if isinstance(found, Unknown):
             return found

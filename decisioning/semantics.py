@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from decisioning import content, durations, expressions
 from decisioning.content import ContentError
+from decisioning.fields import CHANNELS
 from decisioning.findings import Finding, closest, field_name
-from decisioning.yaml_source import shown_at
 
 if TYPE_CHECKING:
     from decisioning.config import Campaign, Config
@@ -29,6 +29,7 @@ _UNIQUE: tuple[tuple[FieldPath, str], ...] = (
     (("rules", "*", "name"), "rules"),
     (("campaigns", "*", "id"), "campaigns"),
 )
+MAX_FINDINGS = 200  # beyond it nobody is told what was probably meant
 VARIANTS: FieldPath = ("campaigns", "*", "variants", "*", "*")
 
 
@@ -75,13 +76,13 @@ def select(data: Any, pattern: FieldPath) -> Iterator[tuple[FieldPath, Any]]:
 
 
 def _error(source: Source, path: FieldPath, expected: str, remedy: str) -> None:
-    source.error(source.place(path), path, shown_at(source, path), expected, remedy)
+    source.error(source.place(path), path, source.shown(path), expected, remedy)
 
 
 def _warn(source: Source, path: FieldPath, expected: str, remedy: str) -> None:
     place = source.place(path)
     source.findings.append(
-        Finding("warning", source.name, *place, field_name(path), shown_at(source, path), expected, remedy)
+        Finding("warning", source.name, *place, field_name(path), source.shown(path), expected, remedy)
     )
 
 
@@ -90,10 +91,10 @@ def _references(source: Source) -> None:
     channels = [path[1] for path, _ in select(source.data, ("channels", "*")) if isinstance(path[1], str)]
     campaigns = [value for _, value in select(source.data, ("campaigns", "*", "id")) if isinstance(value, str)]
     for path, value in select(source.data, ("caps", "*", "channel")):
-        if isinstance(value, str):
+        if value in CHANNELS:
             _refer(source, path, value, [*channels, "any"], "channel")
     for path, value in select(source.data, ("campaigns", "*", "channels", "*")):
-        if isinstance(value, str):
+        if value in CHANNELS:  # of other names the shape has complained
             _refer(source, path, value, channels, "channel")
     for path, value in select(source.data, ("rules", "*", "campaigns", "*")):
         if isinstance(value, str):
@@ -108,7 +109,7 @@ def _references(source: Source) -> None:
 def _refer(source: Source, path: FieldPath, value: str, known: list[str], what: str) -> None:
     if value in known:
         return
-    likely = closest(value, known)
+    likely = closest(value, known) if len(source.findings) < MAX_FINDINGS else None
     remedy = f'try "{likely}"' if likely else f'add "{value}" to {what}s, or remove it here'
     _error(source, path, f"expected a {what} of this file ({', '.join(known) or 'there is none'})", remedy)
 
@@ -117,15 +118,28 @@ def _duplicates(source: Source) -> None:
     for pattern, what in _UNIQUE:
         _unique(source, select(source.data, pattern), what)
     for slot, variants in select(source.data, VARIANTS[:-1]):
-        _unique(source, ((slot + path, value) for path, value in select(variants, ("*", "id"))), "variants of a slot")
+        _unique(
+            source,
+            ((slot + path, value) for path, value in select(variants, ("*", "id"))),
+            "variants of a slot",
+        )
     for pattern in (("campaigns", "*", "channels"), ("rules", "*", "campaigns")):
         for owner, items in select(source.data, pattern):
-            _unique(source, ((owner + path, value) for path, value in select(items, ("*",))), "entries of this list")
+            _unique(
+                source,
+                ((owner + path, value) for path, value in select(items, ("*",))),
+                "entries of this list",
+            )
     for path, target in select(source.data, ("event_aliases", "*")):
         aliases = source.data["event_aliases"]
         if isinstance(target, str) and target in aliases:
             what = "is an alias itself; aliases are followed once"
-            _error(source, path, what, f'write "{aliases[target]}"' if aliases[target] != path[1] else "remove one of them")
+            _error(
+                source,
+                path,
+                what,
+                f'write "{aliases[target]}"' if aliases[target] != path[1] else "remove one of them",
+            )
 
 
 def _unique(source: Source, items: Iterator[tuple[FieldPath, Any]], what: str) -> None:
@@ -133,7 +147,12 @@ def _unique(source: Source, items: Iterator[tuple[FieldPath, Any]], what: str) -
     for path, value in items:
         if isinstance(value, str):
             if value in seen:
-                _error(source, path, f"{what} must differ; line {seen[value]} has the same", "rename or remove one")
+                _error(
+                    source,
+                    path,
+                    f"{what} must differ; line {seen[value]} has the same",
+                    "rename or remove one",
+                )
             seen.setdefault(value, source.place(path)[0])
 
 
@@ -146,7 +165,12 @@ def _compiled(source: Source) -> None:
                     expressions.compile(text)
                 except expressions.ExpressionError as error:
                     for problem in error.problems:
-                        _error(source, path, f"{problem.expected} (at character {problem.at + 1})", problem.remedy)
+                        _error(
+                            source,
+                            path,
+                            f"{problem.expected} (at character {problem.at + 1})",
+                            problem.remedy,
+                        )
 
 
 def _texts(source: Source) -> None:
@@ -164,7 +188,7 @@ def _texts(source: Source) -> None:
             for problem in problems:
                 _error(source, path, f"{problem.message} (at {_spot(problem)} of the text)", problem.remedy)
             for name in () if problems or is_draft else content.absent(text):
-                remedy = f'try "{{{{ {name} | default: \'…\' }}}}"; without one the variant sleeps for such persons'
+                remedy = f"try \"{{{{ {name} | default: '…' }}}}\"; without one the variant sleeps for such persons"
                 _warn(source, path, f"{name} may be absent and has no default", remedy)
             if not problems and not is_draft:
                 _guarded(source, path, slot if inner == ("text",) else str(inner[-1]), text)
@@ -175,7 +199,9 @@ def _spot(problem: ContentError) -> str:
 
 
 def _guarded(source: Source, path: FieldPath, slot: str, text: str) -> None:
-    banned = tuple(value for _, value in select(source.data, ("guardrails", "banned", "*")) if isinstance(value, str) and value)
+    banned = tuple(
+        value for _, value in select(source.data, ("guardrails", "banned", "*")) if isinstance(value, str) and value
+    )
     lengths = {
         str(found[2]): value
         for found, value in select(source.data, ("guardrails", "max_length", "*"))
@@ -185,7 +211,12 @@ def _guarded(source: Source, path: FieldPath, slot: str, text: str) -> None:
     for part in content.literals(text):
         broken = content.breaks_guardrail(slot, part, limits)
         if broken == "too_long":
-            _error(source, path, f"expected at most {lengths[slot]} characters (guardrails.max_length)", "shorten it")
+            _error(
+                source,
+                path,
+                f"expected at most {lengths[slot]} characters (guardrails.max_length)",
+                "shorten it",
+            )
         elif broken is not None:
             word = broken.removeprefix("banned:")
             _error(source, path, f'"{word}" is banned (guardrails.banned)', "reword it, or set status: draft")
@@ -198,9 +229,19 @@ def _odd(source: Source, config: Config) -> None:
     for index, cap in enumerate(config.caps):
         if cap.max == 0:
             where = "any channel" if cap.channel == "any" else cap.channel
-            _warn(source, ("caps", index, "max"), f"nothing of marketing is ever sent on {where}", "use 1 or more, or remove the campaigns")
+            _warn(
+                source,
+                ("caps", index, "max"),
+                f"nothing of marketing is ever sent on {where}",
+                "use 1 or more, or remove the campaigns",
+            )
     if config.holdout is not None and config.holdout.share == 1:
-        _warn(source, ("holdout", "share"), "everybody is held out, nothing is ever sent", "use a share such as 0.05")
+        _warn(
+            source,
+            ("holdout", "share"),
+            "everybody is held out, nothing is ever sent",
+            "use a share such as 0.05",
+        )
     if not config.campaigns:
         _warn(source, (), "there are no campaigns: nothing is ever decided", "add campaigns")
     for index, campaign in enumerate(config.campaigns):
@@ -211,27 +252,59 @@ def _odd_campaign(source: Source, config: Config, path: FieldPath, campaign: Cam
     trigger = campaign.trigger
     for slot, variants in campaign.variants.items():
         if all(variant.status == "draft" for variant in variants):
-            _warn(source, (*path, "variants", slot), "all variants are drafts: nothing is ever sent", "approve one")
+            _warn(
+                source,
+                (*path, "variants", slot),
+                "all variants are drafts: nothing is ever sent",
+                "approve one",
+            )
     expires_ms = campaign.expires_after_ms
     if campaign.kind == "marketing" and expires_ms is not None:
         for channel in config.channels_of(campaign):
             quiet = config.quiet_hours_of(channel)
             if quiet is not None and quiet.length_ms > expires_ms:
-                said = f"quiet hours of {channel} last {durations.spell(quiet.length_ms)}: what is due in them may expire"
-                _warn(source, (*path, "expires_after"), said, f'use at least "{durations.spell(quiet.length_ms)}"')
+                said = (
+                    f"quiet hours of {channel} last {durations.spell(quiet.length_ms)}: what is due in them may expire"
+                )
+                _warn(
+                    source,
+                    (*path, "expires_after"),
+                    said,
+                    f'use at least "{durations.spell(quiet.length_ms)}"',
+                )
     if campaign.cooldown_ms > config.retention.profile_ms:
         kept = durations.spell(config.retention.profile_ms)
-        _warn(source, (*path, "cooldown"), f"profiles are kept for {kept}, the cooldown is forgotten then", f'use at most "{kept}"')
+        _warn(
+            source,
+            (*path, "cooldown"),
+            f"profiles are kept for {kept}, the cooldown is forgotten then",
+            f'use at most "{kept}"',
+        )
     if expires_ms is not None and campaign.send_time.within_ms > expires_ms:
         said = "hours after expires_after are never picked"
         _warn(source, (*path, "send_time", "within"), said, f'use at most "{durations.spell(expires_ms)}"')
     if trigger.max_wait_ms is not None and not trigger.restart_on:
-        _warn(source, (*path, "trigger", "max_wait"), "without restart_on it changes nothing", "add restart_on, or remove it")
+        _warn(
+            source,
+            (*path, "trigger", "max_wait"),
+            "without restart_on it changes nothing",
+            "add restart_on, or remove it",
+        )
     elif trigger.max_wait_ms is not None and trigger.max_wait_ms < trigger.delay_ms:
         said = "it is shorter than the delay: restarts change nothing"
-        _warn(source, (*path, "trigger", "max_wait"), said, f'use more than "{durations.spell(trigger.delay_ms)}"')
+        _warn(
+            source,
+            (*path, "trigger", "max_wait"),
+            said,
+            f'use more than "{durations.spell(trigger.delay_ms)}"',
+        )
     for alias in sorted({*trigger.events, *trigger.cancel_on, *trigger.restart_on} & set(config.event_aliases)):
         said = f'"{alias}" is an alias; events arrive as "{config.event_aliases[alias]}"'
         _warn(source, (*path, "trigger"), said, f'use "{config.event_aliases[alias]}"')
     if config.holdout is None and campaign.holdout is not None and campaign.holdout.share == 1:
-        _warn(source, (*path, "holdout", "share"), "everybody is held out, nothing is ever sent", "use a share such as 0.05")
+        _warn(
+            source,
+            (*path, "holdout", "share"),
+            "everybody is held out, nothing is ever sent",
+            "use a share such as 0.05",
+        )

@@ -10,7 +10,6 @@ from pydantic import BaseModel
 
 from decisioning import durations
 from decisioning.findings import closest, field_name
-from decisioning.yaml_source import shown_at
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
 
     from decisioning.findings import FieldPath
     from decisioning.yaml_source import Source
+
+MAX_FINDINGS = 200  # enough to mend; looking for what was meant takes a while
 
 _TYPES = {
     "string_type": ("text", "put it in quotes"),
@@ -40,53 +41,52 @@ _BOUNDS = {
 
 
 def explain(source: Source, error: ValidationError, model: type[BaseModel]) -> None:
-    """Add a finding to `source` for everything that `error` says about `source.data` as a `model`."""
-    for detail in error.errors(include_url=False):
-        _explain_one(source, detail, model)
+    """Add a finding to `source` for what `error` says about `source.data` as a `model`."""
+    for detail in error.errors(include_url=False)[:MAX_FINDINGS]:
+        path: FieldPath = detail["loc"]
+        is_key = bool(path) and path[-1] == "[key]"
+        if is_key:
+            path = path[:-1]
+        is_key = is_key or detail["type"] == "extra_forbidden"
+        place = source.keys.get(path) if is_key else None
+        value = "" if is_key else source.shown(path)
+        given = path[-1] if is_key else source.at(path)
+        if detail["type"] == "extra_forbidden":
+            known = _fields(model, path[:-1])
+            said = f"unknown field; expected one of {', '.join(known)}", _meant(str(given), known)
+        elif detail["type"] == "missing":
+            owner = field_name(path[:-1]) or "the file"
+            said = "the field is required", f'add "{path[-1]}:" to {owner}'
+        else:
+            said = _say(detail, given)
+        source.error(place or source.place(path), path, value, *said)
 
 
-def _explain_one(source: Source, detail: ErrorDetails, model: type[BaseModel]) -> None:
-    path: FieldPath = detail["loc"]
+def _say(detail: ErrorDetails, given: Any) -> tuple[str, str]:  # noqa: PLR0911  # one for each kind of error
+    """Expectation and remedy for a value that is there."""
     kind = detail["type"]
     context: dict[str, Any] = detail.get("ctx", {})
-    of_key = bool(path) and path[-1] == "[key]"
-    if of_key:
-        path = path[:-1]
-    place = source.place(path)
-    value = shown_at(source, path)
-    if of_key or kind == "extra_forbidden":
-        place = source.keys.get(path, place)
-        value = ""
-    match kind:
-        case "extra_forbidden":
-            known = _fields(model, path[:-1])
-            expected, remedy = f"unknown field; expected one of {', '.join(known)}", _meant(str(path[-1]), known)
-        case "missing":
-            expected, remedy = "the field is required", f'add "{path[-1]}:" to {field_name(path[:-1]) or "the file"}'
-        case "value":
-            expected, remedy = f"expected {detail['msg']}", str(context["remedy"])
-        case "literal_error":
-            choices = [choice.strip("'") for choice in context["expected"].replace(" or ", ", ").split(", ")]
-            given = str(path[-1] if of_key else detail["input"])
-            expected = f"expected {' or '.join(choices)}"
-            remedy = f"write {choices[0]}" if choices[0].isdigit() else _meant(given, choices, "write")
-        case "string_pattern_mismatch":
-            expected, remedy = _pattern(str(context["pattern"]))
-        case _ if kind in _TYPES:
-            expected, remedy = _TYPES[kind]
-            expected = f"expected {expected}"
-        case _ if kind in _BOUNDS:
-            name, words = _BOUNDS[kind]
-            limit = context[name]
-            spelled = durations.spell(int(limit)) if isinstance(detail["input"], str) else str(limit)
-            expected, remedy = f"expected {words} {spelled}", f"write {words} {spelled}"
-        case _:
-            expected, remedy = f"expected otherwise: {detail['msg']}", "change it"
-            if kind.endswith("too_long"):
-                expected, remedy = f"expected at most {context['max_length']} of them", "shorten it"
-            elif kind.endswith("too_short"):
-                expected, remedy = f"expected at least {context['min_length']} of them", "add one, or leave the field out"
-    source.error(place, path, value, expected, remedy)
+    if kind == "value":
+        return f"expected {detail['msg']}", str(context["remedy"])
+    if kind == "literal_error":
+        choices = [choice.strip("'") for choice in context["expected"].replace(" or ", ", ").split(", ")]
+        remedy = f"write {choices[0]}" if choices[0].isdigit() else _meant(str(given), choices, "write")
+        return f"expected {' or '.join(choices)}", remedy
+    if kind == "string_pattern_mismatch":
+        return _pattern(str(context["pattern"]))
+    if kind in _TYPES:
+        expected, remedy = _TYPES[kind]
+        return f"expected {expected}", remedy
+    if kind in _BOUNDS:
+        name, words = _BOUNDS[kind]
+        limit = context[name]
+        bound = f"{words} {durations.spell(int(limit)) if isinstance(given, str) else limit}"
+        return f"expected {bound}", f"write {bound}"
+    if kind.endswith("too_long"):
+        return f"expected a length of at most {context['max_length']}", "shorten it"
+    if kind.endswith("too_short"):
+        return f"expected a length of at least {context['min_length']}", "add something, or leave the field out"
+    return f"expected otherwise: {detail['msg']}", "change it"
 
 
 def _meant(given: str, known: list[str], verb: str = "try") -> str:
@@ -115,7 +115,8 @@ def _step(annotation: Any, part: str | int) -> Any:
     found = _model(annotation)
     if found is not None:
         return next(
-            (field.annotation for name, field in found.model_fields.items() if part in (field.alias or name, name)), None
+            (field.annotation for name, field in found.model_fields.items() if part in (field.alias or name, name)),
+            None,
         )
     for candidate in (annotation, *typing.get_args(annotation)):
         arguments = typing.get_args(candidate)

@@ -56,6 +56,20 @@ class Source:
             path = path[:-1]
         return self.values.get(path, (1, 1))
 
+    def at(self, path: FieldPath) -> Any:
+        """What stands at a path, None where nothing does."""
+        value = self.data
+        for part in path:
+            try:
+                value = value[part]
+            except (KeyError, IndexError, TypeError):
+                return None
+        return value
+
+    def shown(self, path: FieldPath) -> str:
+        """What stands at a path, shortened for a finding; empty where nothing does."""
+        return shown(self.at(path)) if path in self.values else ""
+
     def error(self, place: tuple[int, int], path: FieldPath, value: str, expected: str, remedy: str) -> None:
         """Add an error that stands at this line and column."""
         self.findings.append(Finding("error", self.name, *place, field_name(path), value, expected, remedy))
@@ -76,7 +90,9 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise yaml.MarkedYAMLError(problem=f"more than {MAX_DEPTH} levels", problem_mark=self.peek_event().start_mark)
+            raise yaml.MarkedYAMLError(
+                problem=f"more than {MAX_DEPTH} levels", problem_mark=self.peek_event().start_mark
+            )
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -111,9 +127,9 @@ def parse(text: str | bytes, name: str = "config") -> Source:
         said = ", ".join(part for part in (error.context, error.problem) if part)
         source.error(place, (), "", f"expected YAML: {said}", _yaml_remedy(said))
     except yaml.reader.ReaderError as error:
-        before = decoded[: error.position]
-        place = (before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
-        source.error(place, (), "", "expected printable text", "remove the control character")
+        source.error(
+            _place_after(decoded[: error.position]), (), "", "expected printable text", "remove the control character"
+        )
     except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
         source.error((1, 1), (), "", f"expected YAML: {type(error).__name__}", "simplify the file")
     else:
@@ -130,17 +146,21 @@ def parse(text: str | bytes, name: str = "config") -> Source:
 def _decode(text: str | bytes, source: Source) -> str | None:
     size_bytes = len(text) if isinstance(text, bytes) else len(text.encode("utf-8", "surrogatepass"))
     if size_bytes > MAX_BYTES:
-        source.error((1, 1), (), "", f"the file has {size_bytes} bytes, at most {MAX_BYTES} are read", "split or shorten it")
+        said = f"the file has {size_bytes} bytes, at most {MAX_BYTES} are read"
+        source.error((1, 1), (), "", said, "shorten it")
         return None
     if isinstance(text, bytes):
         try:
             text = text.decode("utf-8")
         except UnicodeDecodeError as error:
-            before = text[: error.start]
-            place = (before.count(b"\n") + 1, len(before) - (before.rfind(b"\n") + 1) + 1)
+            place = _place_after(text[: error.start].decode("utf-8"))
             source.error(place, (), "", "expected UTF-8 text", "save the file as UTF-8")
             return None
     return text.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")
+
+
+def _place_after(before: str) -> tuple[int, int]:
+    return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
 
 
 def _yaml_remedy(said: str) -> str:
@@ -168,10 +188,10 @@ class _Builder:
         self.source.values[path] = place
         self.nodes += 1
         if self.nodes > MAX_NODES or len(path) > MAX_DEPTH or id(node) in self.open:
-            if self.nodes <= MAX_NODES or self.nodes == MAX_NODES + 1:
+            if self.nodes <= MAX_NODES + 1:  # said once
                 self.source.error(place, path, "", "aliases make the file endless", "write the values out")
             return None
-        if node.tag not in _PLAIN_TAGS and not isinstance(node, yaml.ScalarNode) or node.tag.startswith("!"):
+        if node.tag.startswith("!") or not (node.tag in _PLAIN_TAGS or isinstance(node, yaml.ScalarNode)):
             self.source.error(place, path, node.tag, "tags are not used here", f"remove {node.tag}")
             return None
         if isinstance(node, yaml.ScalarNode):
@@ -211,7 +231,9 @@ class _Builder:
         for part in parts:
             if not isinstance(part, yaml.MappingNode):
                 place = (part.start_mark.line + 1, part.start_mark.column + 1)
-                self.source.error(place, path, "", '"<<" takes mappings', "name an anchor of a mapping, such as <<: *base")
+                self.source.error(
+                    place, path, "", '"<<" takes mappings', "name an anchor of a mapping, such as <<: *base"
+                )
                 continue
             place = self.source.values[path]
             taken: Mapping[str, Any] = self.build(part, path) or {}
@@ -221,7 +243,7 @@ class _Builder:
 
     def _scalar(self, node: yaml.ScalarNode, path: FieldPath) -> Any:
         text: str = node.value
-        if node.style is not None or node.tag == _TAG + "str" and _is_explicit(node):
+        if node.style is not None or (node.tag == _TAG + "str" and _is_explicit(node)):
             return self._text(text, path)
         if text.lower() in _WORDS and text in (text.lower(), text.upper(), text.capitalize()):
             return _WORDS[text.lower()]
@@ -253,14 +275,3 @@ def _joined(text: str) -> str:
     if not any("\ud800" <= character <= "\udfff" for character in text):
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
-
-
-def shown_at(source: Source, path: FieldPath) -> str:
-    """What stands at a path, shortened for a finding; empty where nothing does."""
-    value = source.data
-    for part in path:
-        try:
-            value = value[part]
-        except (KeyError, IndexError, TypeError):
-            return ""
-    return shown(value)
