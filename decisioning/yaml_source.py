@@ -27,7 +27,10 @@ _INTEGER = re.compile(r"[-+]?[0-9]{1,19}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
 _TAG = "tag:yaml.org,2002:"
-_PLAIN_TAGS = {_TAG + kind for kind in ("str", "int", "float", "bool", "null", "map", "seq")}
+# The last three are what PyYAML takes plain words for; they are read as text here, or as the key "<<".
+_PLAIN_TAGS = {
+    _TAG + kind for kind in ("str", "int", "float", "bool", "null", "map", "seq", "timestamp", "merge", "value")
+}
 
 
 @dataclass(slots=True)
@@ -90,9 +93,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise yaml.MarkedYAMLError(
-                problem=f"more than {MAX_DEPTH} levels", problem_mark=self.peek_event().start_mark
-            )
+            raise yaml.MarkedYAMLError(problem=f"more than {MAX_DEPTH} levels", problem_mark=self.get_mark())
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -153,7 +154,7 @@ def _decode(text: str | bytes, source: Source) -> str | None:
         try:
             text = text.decode("utf-8")
         except UnicodeDecodeError as error:
-            place = _place_after(text[: error.start].decode("utf-8"))
+            place = _place_after(error.object[: error.start].decode("utf-8"))
             source.error(place, (), "", "expected UTF-8 text", "save the file as UTF-8")
             return None
     return text.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")
@@ -191,16 +192,16 @@ class _Builder:
             if self.nodes <= MAX_NODES + 1:  # said once
                 self.source.error(place, path, "", "aliases make the file endless", "write the values out")
             return None
-        if node.tag.startswith("!") or not (node.tag in _PLAIN_TAGS or isinstance(node, yaml.ScalarNode)):
+        if node.tag not in _PLAIN_TAGS:
             self.source.error(place, path, node.tag, "tags are not used here", f"remove {node.tag}")
             return None
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path)
         self.open.add(id(node))
         try:
-            if isinstance(node, yaml.SequenceNode):
-                return tuple(self.build(item, (*path, index)) for index, item in enumerate(node.value))
-            return self._mapping(node, path)
+            if isinstance(node, yaml.MappingNode):
+                return self._mapping(node, path)
+            return tuple(self.build(item, (*path, index)) for index, item in enumerate(node.value))
         finally:
             self.open.discard(id(node))
 
