@@ -46,9 +46,7 @@ def decode_many(encoded: Sequence[bytes]) -> Rows:
     lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
     size = 1 + ROW.itemsize
     if len(encoded) and (int(lengths.min()) < 1 + _HEAD_BYTES or int(lengths.max()) > size):
-        raise CorruptRow(
-            f"expected {1 + _HEAD_BYTES} to {size} bytes, not {lengths.min()} to {lengths.max()}"
-        )
+        raise CorruptRow(f"expected {1 + _HEAD_BYTES} to {size} bytes, not {lengths.min()} to {lengths.max()}")
     raw = np.frombuffer(b"".join([one.ljust(size, b"\0") for one in encoded]), np.uint8).reshape(-1, size)
     if bool((raw[:, 0] != _VERSION).any()):
         raise CorruptRow(f"expected version {_VERSION}, got {sorted(set(raw[:, 0].tolist()))}")

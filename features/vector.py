@@ -16,7 +16,7 @@ from features.layout import (
     REFERENCE_STEP_MS,
     Rows,
 )
-from features.signals import CHANNELS, COUNTED, OUTCOMES
+from features.signals import CHANNELS, COUNTED, OUTCOMES, VALUE_LIMIT
 
 RECENT_HALF_LIFE_H = 24.0
 
@@ -28,8 +28,8 @@ NAMES: tuple[str, ...] = (
     "revenue_30d",
     "price_7d",
 )
-"""In the order of a row: decayed counts by half-life and kind; ``recent_*`` from 0 (never) to 1 (just now), halving
-every day; decayed counts of messages by outcome and channel index; decayed revenue; mean price looked at."""
+"""In the order of a row: decayed counts by half-life and kind; ``recent_*`` from 0 (never) to 1 (just now),
+halving every day; decayed counts of messages by outcome and channel index; decayed revenue; mean price."""
 
 
 def vectors(rows: Rows, now_ms: float) -> NDArray[np.float64]:
@@ -55,7 +55,7 @@ def vectors(rows: Rows, now_ms: float) -> NDArray[np.float64]:
     # Sum and weight decay alike: their quotient is a mean that does not, until both have faded out.
     weight = rows["values"][:, PRICE + 1].astype(np.float64)
     prices = np.divide(rows["values"][:, PRICE], weight, out=np.zeros(len(rows)), where=weight > 0)
-    return np.concatenate([values[:, :PRICE], prices[:, None]], axis=1)
+    return np.concatenate([values[:, :PRICE], np.minimum(prices, VALUE_LIMIT)[:, None]], axis=1)
 
 
 def vector(row: np.void, now_ms: float, extra: Mapping[str, float] | None = None) -> dict[str, float]:
