@@ -68,10 +68,12 @@ $(KAFKA)/.complete: tests/kafka/pom.xml
 	  -Dkafka.version=$(KAFKA_VERSION) -DincludeScope=runtime -DoutputDirectory=$(CURDIR)/$(KAFKA)
 	@touch $@
 
-lock: ## resolve requirements.lock anew from pyproject.toml (needs uv)
+# `requirements.lock` has everything, `deploy/requirements.lock` what the image needs, in the same versions.
+LOCK = pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock"
+lock: ## resolve the lock files anew from pyproject.toml (needs uv; ARGS=--upgrade for newer versions)
 	@uv=$$(command -v uv || echo $(BIN)/uv); [ -x "$$uv" ] || { echo "uv is not installed: pip install uv" >&2; exit 2; }; \
-	 "$$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --custom-compile-command "make lock" --extra demo --extra test --extra bench -o requirements.lock $(ARGS) pyproject.toml
+	 "$$uv" $(LOCK) --extra build --extra demo --extra test --extra bench -o requirements.lock $(ARGS) pyproject.toml; \
+	 "$$uv" $(LOCK) --extra build --constraint requirements.lock -o deploy/requirements.lock pyproject.toml
 
 clean: ## remove the virtual environment and all caches
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache ./*.egg-info
