@@ -40,14 +40,10 @@ topics_app = typer.Typer(
 )
 app.add_typer(topics_app, name="topics")
 
-ConfigFlag = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="The campaigns' YAML file.")
-]
+ConfigFlag = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="The campaigns' YAML file.")]
 KafkaFlag = Annotated[str | None, typer.Option("--kafka", metavar="HOST:PORT", help="Kafka's address.")]
 RedisFlag = Annotated[str | None, typer.Option("--redis", metavar="URL", help="Redis's address.")]
-PrefixFlag = Annotated[
-    str | None, typer.Option("--topic-prefix", metavar="TEXT", help="Before every topic's name.")
-]
+PrefixFlag = Annotated[str | None, typer.Option("--topic-prefix", metavar="TEXT", help="Before every topic's name.")]
 
 
 @app.callback()
@@ -151,9 +147,7 @@ def worker(
     delivery: Annotated[
         str | None, typer.Option("--delivery", metavar="MODE", help="exactly_once or at_least_once.")
     ] = None,
-    web_host: Annotated[
-        str | None, typer.Option("--web-host", metavar="HOST", help="Where to listen.")
-    ] = None,
+    web_host: Annotated[str | None, typer.Option("--web-host", metavar="HOST", help="Where to listen.")] = None,
     web_port: Annotated[
         str | None,
         typer.Option("--web-port", metavar="PORT", help="Of /livez /readyz /metrics; 0: a free one."),
@@ -181,9 +175,7 @@ def worker(
     raise typer.Exit(run(settings, loaded))
 
 
-@app.command(
-    epilog="Example: decisioning backtest --config campaigns.yaml --events events.jsonl --log log.jsonl"
-)
+@app.command(epilog="Example: decisioning backtest --config campaigns.yaml --events events.jsonl --log log.jsonl")
 def backtest(
     config: Annotated[Path, typer.Option("--config", metavar="FILE", help="The campaigns' YAML file.")],
     events: Annotated[Path, typer.Option("--events", metavar="FILE", help="Events, one a line; - is stdin.")],
@@ -191,24 +183,19 @@ def backtest(
         str | None,
         typer.Option("--until", metavar="TIME", help="Fire timers due up to then; default: last arrival."),
     ] = None,
-    decisions: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where decisions go; - is stdout.")
-    ] = None,
+    decisions: Annotated[Path | None, typer.Option(metavar="FILE", help="Where decisions go; - is stdout.")] = None,
     log: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the decision log goes.")] = None,
     examples: Annotated[Path | None, typer.Option(metavar="FILE", help="Where training examples go.")] = None,
-    no_learn: Annotated[
-        bool, typer.Option("--no-learn", help="Do not learn from outcomes on the way.")
-    ] = False,
+    no_learn: Annotated[bool, typer.Option("--no-learn", help="Do not learn from outcomes on the way.")] = False,  # noqa: ARG001
 ) -> None:
     """Decide over a file of events.
 
     The same core as the worker's on a virtual clock, without Kafka or Redis: same input, same bytes.
     """
-    from streams.backtesting import Outputs, backtest_file, parse_until
+    from streams.backtesting import Outputs, backtest_file, parse_time
 
-    until_ms = None if until is None else parse_until(until)
-    outputs = Outputs(decisions=decisions, log=log, examples=examples)
-    backtest_file(_config(config), events, until_ms, outputs, learn=not no_learn)
+    until_ms = None if until is None else parse_time("--until", until)
+    backtest_file(_config(config), events, until_ms, Outputs(decisions, log, examples))
 
 
 @app.command(epilog="Example: decisioning explain --log log.jsonl 3f2a…")
@@ -237,9 +224,7 @@ def simulate(
     people: Annotated[int, typer.Option(min=1, max=10_000_000, help="How many there are.")] = 1000,
     rate: Annotated[float, typer.Option(min=0.001, max=1e6, help="Events a second.")] = 20.0,
     seconds: Annotated[float, typer.Option(min=0.001, max=1e8, help="Length of the traffic.")] = 600.0,
-    odd: Annotated[
-        float, typer.Option(min=0, max=0.5, help="Share of duplicate, late and broken records.")
-    ] = 0.0,
+    odd: Annotated[float, typer.Option(min=0, max=0.5, help="Share of duplicate, late and broken records.")] = 0.0,
     start: Annotated[str, typer.Option(metavar="TIME", help="When it begins.")] = "2026-01-01T09:00:00Z",
 ) -> None:
     """Write a made-up shop's events.
@@ -327,9 +312,7 @@ def _bug(error: Exception) -> str:
     """Keep the trace for the report and give the line to print."""
     with tempfile.NamedTemporaryFile("w", prefix="decisioning-", suffix=".trace", delete=False) as trace:
         traceback.print_exception(error, file=trace)
-    return (
-        f"internal error: {type(error).__name__}: {_one_line(str(error))}; please report it with {trace.name}"
-    )
+    return f"internal error: {type(error).__name__}: {_one_line(str(error))}; please report it with {trace.name}"
 
 
 if __name__ == "__main__":

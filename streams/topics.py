@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -134,10 +135,7 @@ async def create(settings: Settings, replication: int | None = None) -> list[Out
     TopicsError
         No broker answers, or it refuses a topic.
     """
-    admin = AIOKafkaAdminClient(**settings.kafka_options(), request_timeout_ms=REQUEST_TIMEOUT_MS)
-    try:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            await admin.start()
+    async with _admin(settings) as admin:
         copies = replication or await _default_replication(admin)
         there = await _partitions_of(admin)
         missing = [topic for topic in TOPICS if settings.topic(topic.name) not in there]
@@ -146,13 +144,6 @@ async def create(settings: Settings, replication: int | None = None) -> list[Out
         if any(settings.topic(topic.name) not in there for topic in found):
             there = await _partitions_of(admin)  # somebody else was creating them at the same time
         configs = await _configs_of(admin, [settings.topic(topic.name) for topic in found])
-    except (KafkaError, TimeoutError, OSError) as error:
-        raise TopicsError(
-            f"Kafka at {settings.kafka} does not answer ({_words(error)}); is it running? "
-            f"{PREFIX}KAFKA or --kafka names its address"
-        ) from None
-    finally:
-        await admin.close()
     outcomes = []
     for topic in TOPICS:
         name, wanted = settings.topic(topic.name), _partitions(topic, settings)
@@ -161,6 +152,34 @@ async def create(settings: Settings, replication: int | None = None) -> list[Out
         else:
             outcomes.append(_verify(topic, settings, there.get(name, 0), configs.get(name, {})))
     return outcomes
+
+
+async def partitions(settings: Settings) -> dict[str, int]:
+    """All topics there are, ours or not, and how many partitions each has.
+
+    Raises
+    ------
+    TopicsError
+        No broker answers.
+    """
+    async with _admin(settings) as admin:
+        return await _partitions_of(admin)
+
+
+@asynccontextmanager
+async def _admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(**settings.kafka_options(), request_timeout_ms=REQUEST_TIMEOUT_MS)
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await admin.start()
+        yield admin
+    except (KafkaError, TimeoutError, OSError) as error:
+        raise TopicsError(
+            f"Kafka at {settings.kafka} does not answer ({_words(error)}); is it running? "
+            f"{PREFIX}KAFKA or --kafka names its address"
+        ) from None
+    finally:
+        await admin.close()
 
 
 def _partitions(topic: Topic, settings: Settings) -> int:

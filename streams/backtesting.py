@@ -1,0 +1,148 @@
+"""The command `backtest`: files in, files out, around the pure core."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+import orjson
+import typer
+
+from decisioning import backtest
+from decisioning.effects import DeadLetter, Effects, Outgoing
+from streams.checking import unreadable
+from streams.failure import WRONG_USE, Failure
+
+if TYPE_CHECKING:
+    from decisioning.config import Config
+
+STANDARD: Final = Path("-")
+SHOWN_DEAD_LETTERS: Final = 5
+PROGRESS_BYTES: Final = 4 << 20  # a smaller file is done before a bar could be read
+REDRAWN_BYTES: Final = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Where the records go; None: nowhere, `-`: to stdout."""
+
+    decisions: Path | None = None
+    log: Path | None = None
+    examples: Path | None = None
+
+
+def parse_time(flag: str, text: str) -> int:
+    """Read an RFC 3339 time as milliseconds since the epoch.
+
+    Raises
+    ------
+    Failure
+        It is none, or lacks the offset from UTC.
+    """
+    try:
+        at = dt.datetime.fromisoformat(text)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        remedy = f"try {flag} 2026-11-24T09:30:00Z"
+        raise Failure(f"{flag} {text}: expected a time with its offset from UTC; {remedy}", WRONG_USE)
+    epoch = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+    return (at - epoch) // dt.timedelta(milliseconds=1)
+
+
+def backtest_file(config: Config, events: Path, until_ms: int | None, outputs: Outputs) -> None:
+    """Play a file through the engine, write what comes out and say how much it was.
+
+    Raises
+    ------
+    Failure
+        A file cannot be read or written.
+    """
+    actions: Counter[str] = Counter()
+    letters: list[DeadLetter] = []
+    counted: Counter[str] = Counter()
+    with ExitStack() as files:
+        lines = files.enter_context(_reading(events))
+        sinks = {
+            name: files.enter_context(_writing(path))
+            for name in ("decisions", "log", "examples")
+            if (path := getattr(outputs, name)) is not None
+        }
+        for effects in backtest.run(config, lines, until_ms):
+            for name, sink in sinks.items():
+                _write(sink, getattr(effects, name))
+            actions.update(orjson.loads(record.value)["action"] for record in effects.log)
+            letters.extend(effects.dead_letters[: SHOWN_DEAD_LETTERS - len(letters)])
+            counted.update(_totals(effects))
+    for letter in letters:
+        typer.echo(f"{events}: event {letter.record.offset + 1}: {letter.reason}: {letter.message}", err=True)
+    # What was asked for on stdout stays alone there.
+    on_stdout = STANDARD in (outputs.decisions, outputs.log, outputs.examples)
+    typer.echo(_summary(actions, counted), err=on_stdout)
+
+
+def _totals(effects: Effects) -> dict[str, int]:
+    events = sum(int(count) for (name, *_), count in effects.counts.items() if name == "events_total")
+    return {"events": events, "dead letters": len(effects.dead_letters)}
+
+
+def _summary(actions: Counter[str], counted: Counter[str]) -> str:
+    by_action = ", ".join(f"{count:,} {action}" for action, count in sorted(actions.items()))
+    decided = f"{actions.total():,} decisions" + (f" ({by_action})" if by_action else "")
+    return f"{counted['events']:,} events, {decided}, {counted['dead letters']:,} dead letters"
+
+
+def _write(sink: BinaryIO, records: Iterable[Outgoing]) -> None:
+    sink.writelines(record.value + b"\n" for record in records)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[BinaryIO]:
+    if path == STANDARD:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    try:
+        with path.open("wb") as file:
+            yield file
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Iterable[bytes]]:
+    """Lines of the file; with a progress bar if it is long and somebody watches."""
+    if path == STANDARD:
+        yield sys.stdin.buffer
+        return
+    try:
+        with path.open("rb") as file:
+            size_bytes = path.stat().st_size
+            if size_bytes > PROGRESS_BYTES and sys.stderr.isatty():
+                yield _with_progress(file, size_bytes)
+            else:
+                yield file
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def _with_progress(file: BinaryIO, size_bytes: int) -> Iterator[bytes]:
+    from rich.console import Console  # noqa: PLC0415 - only where there is a terminal to draw on
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    columns = (TextColumn("backtest"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("backtest", total=size_bytes)
+        read_bytes = 0
+        for line in file:
+            read_bytes += len(line)
+            if read_bytes >= REDRAWN_BYTES:
+                progress.advance(task, read_bytes)
+                read_bytes = 0
+            yield line
