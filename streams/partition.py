@@ -1,0 +1,442 @@
+"""The owner of one partition: take it over, step, commit. Exactly once, with Kafka as the truth and Redis as a view.
+
+START
+  1  take a new producer under this partition's transactional id; it fences the previous owner and settles what that
+     one left open
+  2  fetch the committed offsets and their metadata {n, d}: only now, before 1 they may be stale
+     none: take them from the changelog's last marker; no marker: n = 0, the earliest offsets
+  3  bring the view to n: replay the changelog from where the view is, or wipe it and rebuild it
+  4  (the caller) seek the inputs to the offsets and let them flow
+STEP n -> n+1
+  1  READ whom the batch needs and the cache does not have, expecting the view at n
+  2  compute
+  3  begin a transaction
+  4  append everything: changelog (post-images, then the marker), decisions, log, examples, internal, catalog, dead
+     letters; await all acks; d is the changelog position after them
+  5  add the offsets of all inputs, with metadata {n+1, d}
+  6  commit
+  7  APPLY to the view, expecting it at n
+
+If the owner dies, or is cut off, the next START finds:
+
+  after      Kafka                              Redis          what START does
+  READ, 2    step n                             n              nothing to mend; the batch is read again
+  3, 4, 5    an open transaction                n              1 aborts it; the batch is read again
+  6, unsure  n, or n+1: 1 settles which         n              2 tells which; if n+1, 3 replays it
+  6          step n+1                           n              3 replays step n+1 from the changelog
+  7, unsure  step n+1                           n or n+1       the same, or nothing
+  7, torn    step n+1                           torn           3 wipes and rebuilds
+  any time   whatever                           lost, or older 3 replays or rebuilds
+  paused, then alive again                      any            3 to 6 fail: fenced. 7 conflicts: the view moved on
+
+An error while it runs ends the same way: whatever may or may not have happened is settled by START, never by
+repeating a request on the same producer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from decisioning.effects import Effects, Outgoing, Record, State
+from features.rows import encode_many
+from streams import changelog
+from streams.cache import Cache
+from streams.changelog import MARKER_KEY, Marker, Position
+from streams.dead_letters import publishable
+from streams.due import DueIndex
+from streams.metrics import Metrics
+from streams.seams import (
+    INPUTS,
+    NOTHING,
+    Changes,
+    Clock,
+    Committed,
+    ConflictError,
+    FencedError,
+    Log,
+    Meta,
+    RefusedError,
+    Store,
+    UnavailableError,
+    UnknownOutcomeError,
+)
+
+DUE_AT_ONCE: Final = 2000  # people whose timers fire in one step
+MARKER_WINDOW: Final = 1000  # records looked at first for the last marker, from the end
+FIRST_RETRY_S: Final = 0.05
+LAST_RETRY_S: Final = 1.0
+# Tombstones older than this may be gone from the changelog; half of the topic's `delete.retention.ms`.
+REPLAYABLE_MS: Final = 84 * 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which partition this is, and what is recorded about its steps.
+
+    Attributes
+    ----------
+    partition, partitions
+        Its number, and how many partitions `events` has.
+    cache_people
+        How many people the owner remembers.
+    versions
+        What steps are computed with, for the marker.
+    """
+
+    partition: int
+    partitions: int
+    cache_people: int = 100_000
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+class Partition:
+    """The protocol above, for one partition, from one START to the next.
+
+    Not safe for concurrent calls: one task owns it.
+
+    Attributes
+    ----------
+    offsets
+        Input -> next offset to read after the last committed step.
+    """
+
+    def __init__(self, place: Place, engine: Any, log: Log, store: Store, clock: Clock, metrics: Metrics) -> None:
+        self._place = place
+        self._engine = engine
+        self._log = log
+        self._store = store
+        self._clock = clock
+        self._metrics = metrics
+        self._label = str(place.partition)
+        self._cache = Cache(place.cache_people)
+        self._due = DueIndex()
+        self._meta = Meta(0, 0, {}, place.partitions, "", 0)
+        self._settled = False  # between START and the first step nothing of ours can be under way
+        self._state = State(place.partition, place.partitions, self._cache.rows, self._cache.profiles)
+        self.models: Any = None
+
+    @property
+    def offsets(self) -> Mapping[str, int]:
+        """Input -> next offset to read after the last committed step."""
+        return self._meta.offsets
+
+    @property
+    def step_number(self) -> int:
+        """The last committed step."""
+        return self._meta.n
+
+    def next_due_ms(self) -> int | None:
+        """When the next timer is due."""
+        return self._due.next_ms()
+
+    async def start(self) -> None:
+        """Take the partition over; see START above.
+
+        Raises
+        ------
+        FencedError, UnknownOutcomeError
+            Start again, if the partition is still ours.
+        RefusedError
+            `events` has another number of partitions than the state was made with, or the changelog is not the one
+            the offsets belong to.
+        """
+        self._cache.clear()
+        await self._log.acquire()  # 1
+        self._settled = True
+        meta = await (self._from_kafka() if self._log.transactional else self._from_view())  # 2
+        self._refuse_other_partitions(meta)
+        self._meta = meta
+        await self._repair()  # 3
+        self._due = DueIndex(await self._read_due())
+        self._report()
+
+    async def step(
+        self,
+        events: Sequence[Record],
+        internal: Sequence[Record],
+        offsets: Mapping[str, int],
+        fire_until_ms: int | None = None,
+    ) -> None:
+        """Handle what was read, and fire what is due; see STEP above.
+
+        Parameters
+        ----------
+        events, internal
+            Records that follow the offsets of the last step, without a gap.
+        offsets
+            Input -> next offset to read after these.
+        fire_until_ms
+            Timers due at or before this fire; None: none.
+
+        Raises
+        ------
+        FencedError, UnknownOutcomeError
+            Nothing more may be done with this object but `start`.
+        """
+        started_s = self._clock.monotonic_s()
+        batch = self._engine.decode(events, internal)
+        if not events:
+            batch.offset = offsets["events"]
+        if fire_until_ms is not None:
+            batch.due = self._due.until(fire_until_ms, DUE_AT_ONCE)
+            batch.fire_until_ms = fire_until_ms
+        started_s = self._timed("decode", started_s)
+        await self._load(batch)  # 1
+        started_s = self._timed("fetch", started_s)
+        now_ms = max(self._clock.now_ms(), self._meta.at_ms)  # a clock set back must not undo the order of steps
+        effects = self._engine.step(self._state, batch, now_ms, self.models)  # 2
+        self._timed("decide", started_s)
+        due = {person: None for person in batch.due} | effects.due  # whom the engine does not name has no timer left
+        await self._commit(effects, due, Meta(self._meta.n + 1, NOTHING, offsets, self._place.partitions, "", now_ms))
+        self._cache.trim()
+        self._metrics.count(effects.counts)
+        self._report()
+
+    async def release(self) -> None:
+        """Let go of the partition; whatever is under way is settled by the next owner."""
+        self._cache.clear()
+        await self._log.release()
+        self._metrics.forget(self._place.partition)
+
+    # START
+
+    async def _from_kafka(self) -> Meta:
+        """Where the last step of this partition ended, by the committed offsets."""
+        committed = await self._log.committed()
+        position = changelog.decode_position(committed.metadata)
+        if position is not None and set(committed.offsets) == set(INPUTS):
+            return self._at(position.n, position.d, committed.offsets, position.partitions)
+        # Expired, reset by hand, or never there. Offsets that an operator has set count; the rest is in the marker.
+        return await self._from_changelog(committed)
+
+    async def _from_view(self) -> Meta:
+        """Without transactions the view is what knows the offsets; if it is lost, the changelog's last marker."""
+        seen = await self._retry(self._store.meta)
+        if seen is not None and seen.state == "" and set(seen.offsets) == set(INPUTS):
+            return seen
+        return await self._from_changelog(Committed({}, ""))
+
+    async def _from_changelog(self, committed: Committed) -> Meta:
+        offsets = dict(await self._log.earliest())
+        found = await self._last_marker()
+        if found is None:
+            return self._at(0, 0, offsets | dict(committed.offsets), self._place.partitions)
+        marker, d = found
+        return self._at(marker.n, d, offsets | marker.offsets | dict(committed.offsets), marker.partitions)
+
+    def _at(self, n: int, d: int, offsets: Mapping[str, int], partitions: int) -> Meta:
+        return Meta(n, d, {name: offsets[name] for name in INPUTS}, partitions, "", self._clock.now_ms())
+
+    async def _last_marker(self) -> tuple[Marker, int] | None:
+        """The changelog's last marker and the position after it, found by reading ever more from the end."""
+        first, end = await self._log.bounds()
+        window = MARKER_WINDOW
+        upper = end
+        while upper > first:
+            lower = max(first, end - window)
+            found: tuple[Marker, int] | None = None
+            async with aclosing(self._log.changelog(lower, upper)) as chunks:
+                async for entries, _ in chunks:
+                    for entry in entries:
+                        if entry.key == MARKER_KEY and entry.offset < upper:
+                            found = changelog.decode_marker(entry.value), entry.offset + 1
+            if found is not None:
+                return found
+            upper, window = lower, window * 8
+        return None
+
+    def _refuse_other_partitions(self, meta: Meta) -> None:
+        if meta.partitions != self._place.partitions:
+            raise RefusedError(
+                f"partition {self._place.partition}: the state was made with {meta.partitions} partitions of `events`,"
+                f" now there are {self._place.partitions}; people would be looked for in the wrong place. "
+                f"Use a topic with {meta.partitions} partitions, or start anew with another DECISIONING_TOPIC_PREFIX"
+            )
+
+    # The view
+
+    async def _repair(self) -> None:
+        """Bring the view to the last committed step, wherever it is."""
+        retry_s = FIRST_RETRY_S
+        while True:
+            seen = await self._retry(self._store.meta)
+            if seen is not None and seen.state == "" and (seen.n, seen.d) == (self._meta.n, self._meta.d):
+                break
+            if seen is not None and seen.n > self._meta.n and not self._settled:
+                raise FencedError(f"the view is at step {seen.n}, we are at {self._meta.n}")
+            if seen is not None and seen.n <= self._meta.n:
+                self._metrics.view_behind_steps.labels(self._label).set(self._meta.n - max(seen.n, 0))
+            try:
+                await self._retry(lambda seen=seen: self._rebuild(seen))
+            except ConflictError:
+                # Somebody else is at it. If that is a newer owner, our next transaction fails; if an older one, it
+                # stops at its own next write.
+                await self._clock.sleep(retry_s)
+                retry_s = min(2 * retry_s, LAST_RETRY_S)
+        self._metrics.view_behind_steps.labels(self._label).set(0)
+
+    async def _rebuild(self, seen: Meta | None) -> None:
+        """Replay the changelog into a view that is as seen; wipe it first unless it can be continued."""
+        first, end = await self._log.bounds()
+        target = self._meta
+        if target.d > end:
+            if self._settled:
+                raise RefusedError(
+                    f"partition {self._place.partition}: the changelog ends at {end}, but step {target.n} was committed"
+                    f" at {target.d}; it was truncated or created anew. Restore the topic, or start anew with another"
+                    " DECISIONING_TOPIC_PREFIX and DECISIONING_GROUP"
+                )
+            # Right after a commit its end mark may be missing for some milliseconds: START waits for it.
+            raise UnknownOutcomeError(f"the changelog ends at {end}, step {target.n} at {target.d}")
+        if not self._continuable(seen, first):
+            await self._store.wipe(seen, first)
+            d = first
+        else:
+            assert seen is not None
+            d = seen.d
+        if d < target.d:
+            async with aclosing(self._log.changelog(d, target.d)) as chunks:
+                async for entries, after in chunks:
+                    images = changelog.latest(entry for entry in entries if entry.offset < target.d)
+                    after_d = min(after, target.d)
+                    await self._store.replay(d, after_d, changelog.changes(images), self._clock.now_ms())
+                    d = after_d
+        await self._store.seal(d, target)
+
+    def _continuable(self, seen: Meta | None, first: int) -> bool:
+        """Whether replaying from where the view is gives what a rebuild gives."""
+        if seen is None or seen.state == "torn" or seen.n > self._meta.n or not first <= seen.d <= self._meta.d:
+            return False
+        return seen.state == "replay" or self._clock.now_ms() - seen.at_ms < REPLAYABLE_MS
+
+    async def _read_due(self) -> dict[str, int]:
+        while True:
+            try:
+                return await self._retry(lambda: self._store.due(self._meta.n))
+            except ConflictError as conflict:
+                await self._mend(conflict)
+
+    async def _mend(self, conflict: ConflictError) -> None:
+        """The view is not where it should be: behind, it is brought forward; ahead, somebody else owns it."""
+        if conflict.found > self._meta.n:
+            raise FencedError(f"the view is at step {conflict.found}, we are at {self._meta.n}")
+        await self._repair()
+
+    async def _retry(self, request: Any) -> Any:
+        """Ask Redis until it answers: nothing can be done without it, and all requests may be repeated."""
+        retry_s = FIRST_RETRY_S
+        while True:
+            try:
+                return await request()
+            except UnavailableError:
+                await self._clock.sleep(retry_s)
+                retry_s = min(2 * retry_s, LAST_RETRY_S)
+
+    # STEP
+
+    async def _load(self, batch: Any) -> None:
+        """READ: whoever the step needs and nobody has loaded. A miss counts only if the view is at our step."""
+        while missing := self._engine.reads(self._state, batch):
+            people = sorted(missing)
+            while True:
+                try:
+                    rows, profiles = await self._retry(lambda people=people: self._store.read(self._meta.n, people))
+                    break
+                except ConflictError as conflict:
+                    await self._mend(conflict)
+            self._cache.load(people, rows, profiles)
+
+    async def _commit(self, effects: Effects, due: Mapping[str, int | None], after: Meta) -> None:
+        """Transaction and APPLY."""
+        self._settled = False
+        started_s = begun_s = self._clock.monotonic_s()
+        images = self._images(effects, due)
+        records = changelog.encode_images(
+            images.people, images.rows, list(images.profiles.values()), list(images.due.values())
+        )
+        marker = Marker(
+            n=after.n,
+            offsets=dict(after.offsets),
+            now_ms=after.at_ms,
+            partitions=after.partitions,
+            versions=dict(self._place.versions),
+        )
+        records.append((MARKER_KEY, changelog.encode_marker(marker)))
+        outputs = self._outputs(effects)
+        if self._log.transactional:
+            await self._log.begin()  # 3
+            d = await self._log.append(records, outputs)  # 4
+            started_s = self._timed("publish", started_s)
+            position = Position(n=after.n, d=d, partitions=after.partitions)
+            await self._log.offsets(after.offsets, changelog.encode_position(position))  # 5
+            await self._log.commit()  # 6
+            self._metrics.transaction_seconds.observe(self._clock.monotonic_s() - begun_s)
+        else:
+            d = await self._log.append(records, outputs)
+            started_s = self._timed("publish", started_s)
+        before, self._meta = self._meta, replace(after, d=d)
+        self._cache.store(effects.people, effects.rows, effects.profiles)
+        self._due.update(due)
+        self._delays(effects)
+        changed = Changes(images.people, images.rows, effects.profiles, due)
+        await self._apply(before, changed)  # 7
+        if not self._log.transactional:
+            await self._log.offsets(after.offsets, "")
+        self._timed("commit", started_s)
+
+    async def _apply(self, before: Meta, changed: Changes) -> None:
+        label = self._metrics.view_behind_steps.labels(self._label)
+        retry_s = FIRST_RETRY_S
+        while True:
+            try:
+                await self._store.apply(before, self._meta, changed)
+                return
+            except UnavailableError:
+                label.set(1)
+                await self._clock.sleep(retry_s)
+                retry_s = min(2 * retry_s, LAST_RETRY_S)
+            except ConflictError as conflict:
+                await self._mend(conflict)  # brings it to our new step, this one included
+                return
+
+    def _images(self, effects: Effects, due: Mapping[str, int | None]) -> Changes:
+        """The whole post-image of everyone the step changed, those included of whom only the timer changed."""
+        people, rows = list(effects.people), encode_many(effects.rows)
+        changed = set(people)
+        assert len(changed) == len(rows) and effects.profiles.keys() <= changed
+        others = [person for person in due if person not in changed and due[person] != self._due.get(person)]
+        if others:
+            people += others
+            rows += encode_many(self._cache.rows.gather(others))
+        known, get_due = self._cache.profiles.get, self._due.get
+        profiles = {person: known(person, b"") for person in people} | effects.profiles
+        return Changes(people, rows, profiles, {p: due[p] if p in due else get_due(p) for p in people})
+
+    def _outputs(self, effects: Effects) -> dict[str, Sequence[Outgoing]]:
+        outputs: dict[str, Sequence[Outgoing]] = {
+            "decisions": effects.decisions,
+            "decision-log": effects.log,
+            "examples": effects.examples,
+            "internal": effects.internal,
+            "catalog": effects.catalog,
+            "dead-letters": [publishable(letter) for letter in effects.dead_letters],
+        }
+        return {name: records for name, records in outputs.items() if records}
+
+    # Figures
+
+    def _timed(self, stage: str, started_s: float) -> float:
+        now_s = self._clock.monotonic_s()
+        self._metrics.batch_seconds.labels(stage).observe(now_s - started_s)
+        return now_s
+
+    def _delays(self, effects: Effects) -> None:
+        now_s = self._clock.now_ms() / 1e3
+        for campaign, fire_at_ms in effects.fired:
+            self._metrics.decision_delay_seconds.labels(campaign).observe(max(0.0, now_s - fire_at_ms / 1e3))
+
+    def _report(self) -> None:
+        self._metrics.timers_pending.labels(self._label).set(len(self._due))
