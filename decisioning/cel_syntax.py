@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-MAX_DEPTH = 40
+MAX_DEPTH = 40  # of brackets and signs
+MAX_HEIGHT = 150  # of the tree, where a + b + c is three high; whoever walks it recurses
 # Name -> number of arguments; the second form of map has one more, a condition.
 MACROS = {"all": 2, "exists": 2, "exists_one": 2, "filter": 2, "map": 2}
 
@@ -57,6 +58,8 @@ class Node:
         Text of a literal or name, the field, function or operator.
     children
         Operands; of a call on a value the value comes first, and `value` begins with a dot.
+    height
+        1 for a leaf, else one more than the highest child.
     """
 
     kind: str
@@ -64,6 +67,7 @@ class Node:
     end: int
     value: str = ""
     children: tuple[Node, ...] = ()
+    height: int = 1
 
 
 def parse(text: str) -> Node:
@@ -75,6 +79,13 @@ def parse(text: str) -> Node:
         With the offset of what is wrong.
     """
     return _Parser(text).parse()
+
+
+def _node(kind: str, at: int, end: int, value: str, children: tuple[Node, ...] = ()) -> Node:
+    height = 1 + max((child.height for child in children), default=0)
+    if height > MAX_HEIGHT:
+        raise CelSyntaxError(f"more than {MAX_HEIGHT} operations on one another", at)
+    return Node(kind, at, end, value, children, height)
 
 
 class _Parser:
@@ -137,7 +148,7 @@ class _Parser:
             yes = self._binary(0)
             self._expect(":")
             no = self._expression()
-            node = Node("ternary", node.at, no.end, "?", (node, yes, no))
+            node = _node("ternary", node.at, no.end, "?", (node, yes, no))
         self.depth -= 1
         return node
 
@@ -148,7 +159,7 @@ class _Parser:
         while self._is(*_LEVELS[level]):
             operator = self._take()
             right = self._binary(level + 1)
-            node = Node("binary", node.at, right.end, operator, (node, right))
+            node = _node("binary", node.at, right.end, operator, (node, right))
         return node
 
     def _unary(self) -> Node:
@@ -160,7 +171,7 @@ class _Parser:
             raise CelSyntaxError(f"more than {MAX_DEPTH} signs", at)
         node = self._member()
         for sign_at, sign in reversed(signs):
-            node = Node("unary", sign_at, node.end, sign, (node,))
+            node = _node("unary", sign_at, node.end, sign, (node,))
         return node
 
     def _member(self) -> Node:
@@ -171,12 +182,12 @@ class _Parser:
                     raise CelSyntaxError("expected a name after the dot", self._at())
                 name = self._take()
                 node = (
-                    self._method(node, name) if self._is("(") else Node("select", node.at, self._end(), name, (node,))
+                    self._method(node, name) if self._is("(") else _node("select", node.at, self._end(), name, (node,))
                 )
             elif self._accept("["):
                 key = self._expression()
                 self._expect("]")
-                node = Node("index", node.at, self._end(), "[]", (node, key))
+                node = _node("index", node.at, self._end(), "[]", (node, key))
             else:
                 return node
 
@@ -186,8 +197,8 @@ class _Parser:
         if name in MACROS and (count == MACROS[name] or (name == "map" and count == MACROS[name] + 1)):
             if arguments[0].kind != "name":
                 raise CelSyntaxError(f"{name} needs a variable first, as in list.{name}(x, …)", arguments[0].at)
-            return Node("macro", target.at, self._end(), name, (target, *arguments))
-        return Node("call", target.at, self._end(), "." + name, (target, *arguments))
+            return _node("macro", target.at, self._end(), name, (target, *arguments))
+        return _node("call", target.at, self._end(), "." + name, (target, *arguments))
 
     def _arguments(self, opening: str, closing: str) -> tuple[Node, ...]:
         self._expect(opening)
@@ -206,18 +217,18 @@ class _Parser:
             return self._name(at)
         if kind in ("int", "double"):
             self._take()
-            return Node(kind, at, self._end(), word)
+            return _node(kind, at, self._end(), word)
         if kind == "string":
             self._take()
             prefix = word[: min(word.find(quote) for quote in "\"'" if quote in word)]
-            return Node("bytes" if "b" in prefix.lower() else "string", at, self._end(), word)
+            return _node("bytes" if "b" in prefix.lower() else "string", at, self._end(), word)
         if self._accept("("):
             node = self._expression()
             self._expect(")")
             return node
         if word == "[":
             items = self._arguments("[", "]")
-            return Node("list", at, self._end(), "[]", items)
+            return _node("list", at, self._end(), "[]", items)
         if word == "{":
             return self._map(at)
         raise CelSyntaxError(f"unexpected {word!r}" if word else "the expression ends too early", at)
@@ -233,21 +244,21 @@ class _Parser:
             children.append(self._expression())
             self._expect(":")
             children.append(self._expression())
-        return Node("map", at, self._end(), "{}", tuple(children))
+        return _node("map", at, self._end(), "{}", tuple(children))
 
     def _name(self, at: int) -> Node:
         word = self._take()
         if word in ("true", "false"):
-            return Node("bool", at, self._end(), word)
+            return _node("bool", at, self._end(), word)
         if word == "null":
-            return Node("null", at, self._end(), word)
+            return _node("null", at, self._end(), word)
         if word == "in":
             raise CelSyntaxError("unexpected 'in'", at)
         if not self._is("("):
-            return Node("name", at, self._end(), word)
+            return _node("name", at, self._end(), word)
         arguments = self._arguments("(", ")")
         if word == "has":
             if len(arguments) != 1 or arguments[0].kind != "select":
                 raise CelSyntaxError("has() takes one field, as in has(user.traits.age)", at)
-            return Node("has", at, self._end(), word, arguments)
-        return Node("call", at, self._end(), word, arguments)
+            return _node("has", at, self._end(), word, arguments)
+        return _node("call", at, self._end(), word, arguments)

@@ -11,14 +11,13 @@ import json
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from decisioning import durations
 from decisioning.fields import (
     MAX_TEXT,
-    RESERVED_SLOTS,
     Cel,
     ChannelName,
     Clock,
@@ -29,6 +28,7 @@ from decisioning.fields import (
     PathField,
     Slot,
     Text,
+    VariantSlot,
     Window,
     Zone,
 )
@@ -200,16 +200,6 @@ class Policy(_Model):
     explore: float = Field(default=0.05, ge=0.001, le=1)
 
 
-def _slots(value: object) -> object:
-    for slot in RESERVED_SLOTS:
-        if isinstance(value, dict) and slot in value:
-            remedy = f'rename the slot "{slot}"'
-            raise PydanticCustomError(
-                "value", f"slots named otherwise than {', '.join(RESERVED_SLOTS)}", {"remedy": remedy}
-            )
-    return value
-
-
 class Campaign(_Model):
     """A reason to contact a person."""
 
@@ -224,10 +214,9 @@ class Campaign(_Model):
     cooldown_ms: Duration = Field(alias="cooldown", default=0, json_schema_extra=_NONE)
     requires_stock: PathField | None = None
     exclude_variants: PathField | None = None
-    variants: Annotated[
-        dict[Slot, Annotated[tuple[Variant, ...], Field(min_length=1, max_length=200)]],
-        BeforeValidator(_slots),
-    ] = Field(min_length=1, max_length=16)
+    variants: dict[VariantSlot, Annotated[tuple[Variant, ...], Field(min_length=1, max_length=200)]] = Field(
+        min_length=1, max_length=16
+    )
     goal: Goal | None = None
     holdout: Holdout | None = None
     policy: Policy = Policy()
@@ -317,7 +306,7 @@ def read(text: str | bytes, name: str = "config") -> tuple[Config | None, list[F
     source = yaml_source.parse(text, name)
     if source.data is None:
         if not source.findings:
-            source.error((1, 1), (), "null", "the file is empty", 'begin with "version: 1"')
+            source.error((1, 1), (), "", "the file is empty", 'begin with "version: 1"')
         return None, source.findings
     config = None
     try:

@@ -63,6 +63,13 @@ def _zone(value: str) -> str:
         raise PydanticCustomError("value", "an IANA time zone", {"remedy": str(error)}) from None
 
 
+def _slot(value: str) -> str:
+    if value in RESERVED_SLOTS:
+        expected = f"a slot named otherwise than {', '.join(RESERVED_SLOTS)}"
+        raise PydanticCustomError("value", expected, {"remedy": f'rename the slot "{value}"'})
+    return value
+
+
 def _spell_window(window: int | str) -> str:
     return window if isinstance(window, str) else durations.spell(window)
 
@@ -90,6 +97,7 @@ PathField = Annotated[Path, BeforeValidator(_path), PlainSerializer(str), WithJs
 Zone = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_zone)]
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Slot = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+VariantSlot = Annotated[Slot, AfterValidator(_slot)]
 EventName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 _NAMES_SCHEMA: dict[str, Any] = {
     "anyOf": [

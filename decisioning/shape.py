@@ -42,13 +42,16 @@ _BOUNDS = {
 
 def explain(source: Source, error: ValidationError, model: type[BaseModel]) -> None:
     """Add a finding to `source` for what `error` says about `source.data` as a `model`."""
+    broken = {(finding.line, finding.column) for finding in source.findings}  # nothing can be said of what is not there
     for detail in error.errors(include_url=False)[:MAX_FINDINGS]:
         path: FieldPath = detail["loc"]
         is_key = bool(path) and path[-1] == "[key]"
         if is_key:
             path = path[:-1]
         is_key = is_key or detail["type"] == "extra_forbidden"
-        place = source.keys.get(path) if is_key else None
+        place = (source.keys.get(path) if is_key else None) or source.place(path)
+        if place in broken:
+            continue
         value = "" if is_key else source.shown(path)
         given = path[-1] if is_key else source.at(path)
         if detail["type"] == "extra_forbidden":
@@ -59,7 +62,7 @@ def explain(source: Source, error: ValidationError, model: type[BaseModel]) -> N
             said = "the field is required", f'add "{path[-1]}:" to {owner}'
         else:
             said = _say(detail, given)
-        source.error(place or source.place(path), path, value, *said)
+        source.error(place, path, value, *said)
 
 
 def _say(detail: ErrorDetails, given: Any) -> tuple[str, str]:  # noqa: PLR0911  # one for each kind of error

@@ -93,7 +93,8 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise yaml.MarkedYAMLError(problem=f"more than {MAX_DEPTH} levels", problem_mark=self.get_mark())
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # the stubs leave it out
+            raise yaml.MarkedYAMLError(problem=f"more than {MAX_DEPTH} levels", problem_mark=mark)
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -244,7 +245,7 @@ class _Builder:
 
     def _scalar(self, node: yaml.ScalarNode, path: FieldPath) -> Any:
         text: str = node.value
-        if node.style is not None or (node.tag == _TAG + "str" and _is_explicit(node)):
+        if node.style is not None:  # quoted
             return self._text(text, path)
         if text.lower() in _WORDS and text in (text.lower(), text.upper(), text.capitalize()):
             return _WORDS[text.lower()]
@@ -264,11 +265,6 @@ class _Builder:
 
 def _is_merge(key: yaml.Node) -> bool:
     return isinstance(key, yaml.ScalarNode) and key.style is None and key.value == "<<"
-
-
-def _is_explicit(node: yaml.ScalarNode) -> bool:
-    """Tell `!!str 12` from a plain word, which resolves to text as well."""
-    return bool(_INTEGER.fullmatch(node.value) or _FLOAT.fullmatch(node.value) or node.value.lower() in _WORDS)
 
 
 def _joined(text: str) -> str:
