@@ -4,14 +4,15 @@ The fast reading decodes into types that leave no room: a key it does not know, 
 beyond what they name, a number beyond the limit, a wrong type, bad UTF-8 all make it give up, and then the
 strict one decides. What a typed decoder cannot see is a key that comes twice. Hence the pairs of `"` and
 `:` are counted: if a text has exactly as many as its event has keys, then no key came twice, none was
-skipped and none is unknown. A text value that begins with a colon only makes a text look suspicious; a
-backslash or white space before a colon could hide a key, so they do as well.
+skipped and none is unknown. White space between the two could hide a key, so it makes the strict reading decide;
+a text value that begins with a colon only looks like a key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
@@ -43,10 +44,12 @@ _Number = Annotated[float, msgspec.Meta(ge=-NUMBER_LIMIT, le=NUMBER_LIMIT)]
 _Scalar = bool | _Number | str | None
 _Value1 = bool | _Number | str | list[_Scalar] | dict[str, _Scalar] | None
 _Value2 = bool | _Number | str | list[_Value1] | dict[str, _Value1] | None
-_Values = dict[str, bool | _Number | str | list[_Value2] | dict[str, _Value2] | None]
+_Values = Mapping[str, bool | _Number | str | list[_Value2] | dict[str, _Value2] | None]
 
-Properties = dict[str, Any]
+Properties = Mapping[str, Any]
 """What JSON can hold, every number as a float."""
+
+_ABSENT: Final[Properties] = MappingProxyType({})  # one for all: no event pays for it, and `is` tells it from {}
 
 
 class Event(
@@ -95,9 +98,9 @@ class Event(
     sent_at: datetime | None = None
     original_timestamp: datetime | None = None
     received_at: datetime | None = None
-    props: _Values = {}
-    traits: _Values = {}
-    context: _Values = {}
+    props: _Values = _ABSENT
+    traits: _Values = _ABSENT
+    context: _Values = _ABSENT
     # Known and not used: without them the events of every Segment SDK would need the strict reading.
     channel: str = ""
     version: str | float = ""
@@ -105,8 +108,8 @@ class Event(
     category: str = ""
     group_id: str = ""
     project_id: str = ""
-    integrations: _Values = {}
-    metadata: _Values = {}
+    integrations: _Values = _ABSENT
+    metadata: _Values = _ABSENT
     # Derived; a record cannot set them, since the fast reading does not count them as known.
     person: str = ""
     at_ms: int = 0
@@ -117,7 +120,6 @@ class Event(
 
 _event = msgspec.json.Decoder(Event).decode
 _QUOTE, _COLON, _SPACE, _MINUS = b'": -'
-_HIDING = (b"\\", b"\t", b"\n", b"\r")
 
 
 def key_counts(values: Sequence[bytes]) -> tuple[list[int], bool]:
@@ -135,20 +137,16 @@ def key_counts(values: Sequence[bytes]) -> tuple[list[int], bool]:
     lengths = np.fromiter(map(len, values), np.int64, len(values))
     starts = np.cumsum(lengths + 1) - (lengths + 1)
     colons = np.flatnonzero(data == _COLON)
-    before, after = data[colons - 1], data[(colons + 1) % len(data)]
+    before, after = data[colons - 1], data[colons + 1]
     bounds = np.searchsorted(colons[before == _QUOTE], [*starts, len(data)])
     counts = np.diff(bounds)
-    spaced = colons[before == _SPACE]
+    spaced = colons[before <= _SPACE]
+    earlier = data[spaced - 2]
+    spaced = spaced[(earlier == _QUOTE) | (earlier <= _SPACE)]  # not `Titre : texte`
     counts[np.searchsorted(starts, spaced, side="right") - 1] = -1
     counts[(lengths == 0) | (lengths > MAX_RECORD_BYTES)] = -1
     found: list[int] = counts.tolist()
-    hiding = [mark for mark in _HIDING if mark in blob]
-    if hiding:
-        found = [
-            -1 if any(mark in value for mark in hiding) else count
-            for value, count in zip(values, found, strict=True)
-        ]
-    return found, bool(hiding) or bool(((after == _MINUS) | (after == _SPACE)).any())
+    return found, bool(((after == _MINUS) | (after <= _SPACE)).any())
 
 
 def fast_event(value: bytes, keys: int) -> Event | None:
@@ -165,9 +163,9 @@ def fast_event(value: bytes, keys: int) -> Event | None:
         known += 1
     if event.timestamp is not None:
         known += 1
-    if props:
+    if props is not _ABSENT:
         known += 1 + len(props)
-    if context:
+    if context is not _ABSENT:
         known += 1 + len(context)
     if known != keys and _known_keys(event) != keys:
         return None
@@ -182,11 +180,11 @@ _COUNTED = tuple(
 
 
 def _known_keys(event: Event) -> int:
-    """Count the keys that an event was decoded from, but those whose value is empty or null."""
+    """Count the keys that an event was decoded from, but those whose value is an empty text or null."""
     known = 2
     for name in _COUNTED:
         value = getattr(event, name)
-        if value or value == 0.0:
+        if value is not _ABSENT and value is not None and value != "":
             known += 1 + _nested_keys(value)
     return known
 
@@ -271,7 +269,7 @@ def _string(document: dict[str, Any], name: str) -> str:
 def _object(document: dict[str, Any], name: str, *, bounded: bool) -> Properties:
     value = document.get(name)
     if value is None:
-        return {}
+        return _ABSENT
     if type(value) is not dict:
         raise Malformed("wrong_type", f"{name} is not an object")
     if bounded:
