@@ -29,7 +29,7 @@ from streams.store import RedisStore, Scripts
 from streams.transport import Consumer, Transport
 
 SESSION_TIMEOUT_S: Final = 6.0  # the broker's minimum: how long a killed worker's partitions wait
-HEARTBEAT_S: Final = 1.5
+HEARTBEAT_S: Final = 0.5  # how long the others take to hear that one left
 REBALANCE_TIMEOUT_S: Final = 10.0
 SAMPLE_INTERVAL_S: Final = 0.15
 REPORT_INTERVAL_S: Final = 1.0
