@@ -189,6 +189,8 @@ def _derive(event: Event, record_ms: int, aliases: Mapping[str, str]) -> None:
     at_ms = None if event.timestamp is None else _milliseconds(event.timestamp)
     if event.received_at is not None:
         at_ms = _without_skew_ms(event, at_ms)
+    if not 0 <= record_ms < END_OF_TIME_MS:  # a producer may set it, unless the topic uses append times
+        raise Malformed("time_out_of_range", "the record's own time is before 1970 or after 2199")
     if at_ms is None or at_ms < record_ms - LATE_LIMIT_MS or at_ms > record_ms + EARLY_LIMIT_MS:
         at_ms = record_ms
         event.clamped = True
@@ -201,7 +203,8 @@ def _without_skew_ms(event: Event, at_ms: int | None) -> int | None:
     if event.received_at is None or event.sent_at is None or event.original_timestamp is None:
         return at_ms
     on_client_ms = _milliseconds(event.sent_at) - _milliseconds(event.original_timestamp)
-    return _milliseconds(event.received_at) - on_client_ms
+    corrected_ms = _milliseconds(event.received_at) - on_client_ms
+    return corrected_ms if corrected_ms >= 0 else None
 
 
 def _milliseconds(when: datetime) -> int:

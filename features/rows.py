@@ -84,27 +84,33 @@ def fresh(rows: Rows, slot: NDArray[np.int64], ids: NDArray[np.uint64]) -> tuple
 
     Notes
     -----
-    Equal to taking the messages one at a time. An id that is neither in its row's ring nor twice in the batch
-    is new whatever comes between; rows where every message is so are advanced together, the others one
-    message at a time.
+    Equal to taking the messages one at a time. A message is surely known if its id is in the ring and could not be
+    pushed out even if all the row's other messages of the batch were new. Rows whose remaining messages are neither
+    in the ring nor twice in the batch are advanced together; what is left is taken one message at a time.
     """
     rows = take(rows, np.arange(len(rows)))
     new = np.ones(len(slot), np.bool_)
     if len(slot) == 0:
         return new, rows
     assert int(ids.min()) > 0, "0 is an empty place of a ring"
-    doubtful = np.zeros(len(rows), np.bool_)
-    doubtful[slot[(rows["ring"][slot] == ids[:, None]).any(axis=1)]] = True
-    order = np.argsort(ids, kind="stable")
-    again = np.flatnonzero(ids[order[1:]] == ids[order[:-1]])
-    doubtful[slot[order[again]]] = True
-    doubtful[slot[order[again + 1]]] = True
+    # Flat, because numpy takes 40 times as long to find the rare True among two dimensions.
+    found, place = np.divmod(np.flatnonzero(rows["ring"][slot] == ids[:, None]), RING)
+    newer = (rows["count"][slot[found]].astype(np.int64) - 1 - place) % RING  # ids that came after that one
+    others = np.bincount(slot, minlength=len(rows))[slot[found]] - 1
+    stays = newer + others < RING
+    new[found[stays]] = False
 
-    each = ~doubtful[slot]
-    _append(rows, slot[each], ids[each])
-    singly = np.flatnonzero(~each)
-    if len(singly):
-        new[singly] = _one_by_one(rows, slot[singly].tolist(), ids[singly].tolist())
+    rest = np.flatnonzero(new)
+    doubtful = np.zeros(len(rows), np.bool_)
+    doubtful[slot[found[~stays]]] = True
+    order = rest[np.argsort(ids[rest], kind="stable")]
+    again = ids[order[1:]] == ids[order[:-1]]
+    doubtful[slot[order[1:][again]]] = True
+    doubtful[slot[order[:-1][again]]] = True
+    singly = doubtful[slot[rest]]
+    _append(rows, slot[rest[~singly]], ids[rest[~singly]])
+    if singly.any():
+        new[rest[singly]] = _one_by_one(rows, slot[rest[singly]], ids[rest[singly]])
     return new, rows
 
 
@@ -121,25 +127,24 @@ def _append(rows: Rows, slot: NDArray[np.int64], ids: NDArray[np.uint64]) -> Non
     rows["count"] += total.astype(np.uint64)
 
 
-def _one_by_one(rows: Rows, slot: list[int], ids: list[int]) -> list[bool]:
+def _one_by_one(rows: Rows, slot: NDArray[np.int64], ids: NDArray[np.uint64]) -> list[bool]:
     """Accept or refuse message by message, in place: the definition of what `fresh` does."""
+    touched = np.unique(slot)
+    counts = rows["count"][touched].tolist()
     rings: dict[int, deque[int]] = {}
+    for row, count, ring in zip(touched.tolist(), counts, rows["ring"][touched].tolist(), strict=True):
+        oldest = count % RING if count > RING else 0
+        rings[row] = deque(ring[oldest : min(count, RING)] + ring[:oldest], RING)
     new = []
-    for row, message in zip(slot, ids, strict=True):
-        ring = rings.get(row)
-        if ring is None:
-            count = int(rows["count"][row])
-            start = count % RING if count > RING else 0
-            kept = np.roll(rows["ring"][row], -start)[: min(count, RING)]
-            ring = rings[row] = deque(kept.tolist(), RING)
-        accepted = message not in ring
-        if accepted:
-            ring.append(message)
-            rows["count"][row] += 1
-        new.append(accepted)
-    for row, ring in rings.items():
-        count = int(rows["count"][row])
-        rows["ring"][row][(count - len(ring) + np.arange(len(ring))) % RING] = ring
+    for row, message in zip(slot.tolist(), ids.tolist(), strict=True):
+        known = rings[row]
+        new.append(message not in known)
+        if new[-1]:
+            known.append(message)
+    np.add.at(rows["count"], slot[np.array(new, np.bool_)], np.uint64(1))
+    for row, known in rings.items():
+        newest = int(rows["count"][row])
+        rows["ring"][row, (newest - len(known) + np.arange(len(known))) % RING] = known
     return new
 
 

@@ -461,6 +461,20 @@ def test_a_time_that_cannot_be_is_the_records_own(timestamp: Any, at_ms: int, cl
     assert (decoded.events[0].at_ms, decoded.events[0].clamped, decoded.clamped) == (at_ms, clamped, int(clamped))
 
 
+@pytest.mark.parametrize("record_ms", [-1, -(2**63), 7_258_118_400_000, 2**63 - 1])
+def test_a_record_whose_own_time_cannot_be_is_refused(record_ms: int) -> None:
+    """Producers can set it: nothing downstream has to bear a time out of range."""
+    decoded = decode([Line(GOOD, record_ms)], {})
+    assert [letter.reason for letter in decoded.rejected] == ["time_out_of_range"]
+
+
+def test_skew_never_leads_out_of_time() -> None:
+    """A correction to before 1970 is no time at all, so the record's own time counts."""
+    skewed = {"receivedAt": "1970-01-01T00:00:00Z", "originalTimestamp": NOW, "sentAt": "2026-03-02T00:00:00Z"}
+    record = Line(json.dumps(event(**skewed)).encode(), timestamp=5)
+    assert (one(record).at_ms, one(record).clamped) == (5, True)
+
+
 @given(st.integers(NOW_MS - 300 * DAY_MS, NOW_MS))
 def test_every_millisecond_is_exact(at_ms: int) -> None:
     """Times keep their millisecond: cancels at the same instant as a trigger depend on it."""
