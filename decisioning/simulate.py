@@ -22,6 +22,7 @@ import orjson
 BLOCK: Final = 4096  # random numbers drawn at once; one at a time costs ten times as much
 REMEMBERED: Final = 64  # latest events that a duplicate may repeat
 LATEST_S: Final = 20.0  # a held-back event comes at most so much later
+WRONG_CLOCKS_MS: Final = (-20 * 365 * 86_400_000, 3_600_000, 86_400_000)  # never set, wrong zone, wrong day
 
 ZIPF_EXPONENT: Final = 0.8
 ZIPF_SHIFT: Final = 10.0  # flattens the very top: nobody is a tenth of a shop's traffic
@@ -34,7 +35,7 @@ ORDER: Final = 0.45  # a step after the checkout's begin is to order
 REMOVE: Final = 0.07
 LOOK_AT_CART: Final = 0.17
 CHECK_OUT: Final = 0.30
-ADD: Final = 0.82
+ADD: Final = 0.88
 
 FIRST_NAMES: Final = (
     "Ann",
@@ -198,7 +199,7 @@ class _Shop:
                 self._recent.append(record)
             yield record
 
-    def _next(self, skew_ms: float = 0.0) -> Simulated:
+    def _next(self, skew_ms: int = 0) -> Simulated:
         """One step of one open visit; a visit that is over makes room for a new one."""
         place = self._dice.pick(len(self._visits))
         visit = self._visits[place]
@@ -220,7 +221,7 @@ class _Shop:
                 heapq.heappush(self._held, record._replace(at_ms=at_ms + late_ms))
                 return None
             case 2:
-                return self._next(skew_ms=(self._dice.roll() - 0.3) * 86_400_000)
+                return self._next(skew_ms=WRONG_CLOCKS_MS[self._dice.pick(len(WRONG_CLOCKS_MS))])
             case _:
                 return Simulated(at_ms, b"u-1", POISON[self._dice.pick(len(POISON))])
 
@@ -240,7 +241,7 @@ class _Shop:
             cart=f"c-{self._seed}-{number}",
         )
 
-    def _step(self, visit: _Visit, skew_ms: float) -> Simulated:
+    def _step(self, visit: _Visit, skew_ms: int) -> Simulated:
         if visit.user is not None and not visit.introduced:
             return self._identify(visit, skew_ms)
         if visit.user is None and self._dice.roll() < SIGN_IN:
@@ -250,7 +251,7 @@ class _Shop:
         name, properties = self._action(visit)
         return self._record(visit, {"type": "track", "event": name, "properties": properties}, skew_ms)
 
-    def _identify(self, visit: _Visit, skew_ms: float) -> Simulated:
+    def _identify(self, visit: _Visit, skew_ms: int) -> Simulated:
         visit.introduced = True
         self._known.add(visit.person)
         number = visit.person
@@ -299,7 +300,7 @@ class _Shop:
         }
         return "Order Completed", order | {"products": [{"product_id": product} for product in bought]}
 
-    def _record(self, visit: _Visit, call: dict[str, Any], skew_ms: float) -> Simulated:
+    def _record(self, visit: _Visit, call: dict[str, Any], skew_ms: int) -> Simulated:
         self._count += 1
         at_ms = int(self._now_ms)
         ids = {"userId": visit.user} if visit.user else {}
@@ -309,7 +310,7 @@ class _Shop:
             "messageId": f"m-{self._seed}-{self._count}",
             **call,
             **ids,
-            "timestamp": _rfc3339(at_ms + int(skew_ms)),
+            "timestamp": _rfc3339(at_ms + skew_ms),
             "receivedAt": _rfc3339(at_ms),
         }
         return Simulated(at_ms, (visit.user or visit.device).encode(), orjson.dumps(event))

@@ -95,6 +95,7 @@ def build(settings: Settings, route: Callable[[Any], None]) -> faust.App:
     app.boot_strategy = BootStrategy(app, enable_web=False, enable_kafka_producer=False)
     app.transport = Transport(app.conf.broker_consumer, app)
     app.transport.options = settings.kafka_options()
+    app.transport.fetch_wait_ms = settings.fetch_wait_ms
     names = [settings.topic(name) for name in INPUTS]
     inputs = app.topic(*names, key_serializer="raw", value_serializer="raw", acks=False)
 

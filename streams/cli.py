@@ -6,6 +6,7 @@ Each command imports what it needs when it runs, so that `--help` and `backtest`
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from streams.settings import Settings
 
 # Every wrong use of a flag or argument is one of these, whichever click is inside typer.
-_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+_UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     name="decisioning",
@@ -170,8 +171,10 @@ def worker(
     if settings.config is None:
         raise Failure("no configuration; give --config FILE or set DECISIONING_CONFIG", WRONG_USE)
     loaded = _config(settings.config)
+    from streams import logs
     from streams.worker import run
 
+    logs.configure()
     raise typer.Exit(run(settings, loaded))
 
 
@@ -278,6 +281,7 @@ def _say(line: str) -> None:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run a command; whatever goes wrong is one line on stderr and an exit code, never a stack trace."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         code = app(arguments, prog_name="decisioning", standalone_mode=False)
         sys.stdout.flush()
@@ -313,7 +317,3 @@ def _bug(error: Exception) -> str:
     with tempfile.NamedTemporaryFile("w", prefix="decisioning-", suffix=".trace", delete=False) as trace:
         traceback.print_exception(error, file=trace)
     return f"internal error: {type(error).__name__}: {_one_line(str(error))}; please report it with {trace.name}"
-
-
-if __name__ == "__main__":
-    main()

@@ -17,6 +17,8 @@ from typing import Any, Final
 from streams.failure import Failure
 
 PARTITIONS: Final = 4  # the mock's own choice for a topic it creates
+# A fetch that finds nothing makes the mock wait for all of this, also when a record arrives meanwhile.
+FETCH_WAIT_MS: Final = 5
 START_TIMEOUT_S: Final = 10
 START_ATTEMPTS: Final = 3
 REDIS_CONFIG: Final = {"maxmemory": "512mb", "maxmemory-policy": "noeviction", "save": "", "appendonly": "no"}

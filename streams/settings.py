@@ -100,6 +100,9 @@ class Settings(BaseSettings):
     delivery: Literal["exactly_once", "at_least_once"] = Field(
         "exactly_once", description="exactly_once or at_least_once", examples=["exactly_once"]
     )
+    fetch_wait_ms: int = Field(
+        100, ge=1, le=500, description="milliseconds, 1 to 500, a fetch waits for a record", examples=["100"]
+    )
     web_host: str = Field(
         "127.0.0.1",
         min_length=1,

@@ -77,7 +77,7 @@ class _Thread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             max_poll_records=None,
             max_poll_interval_ms=int(conf.broker_max_poll_interval * 1000),
             max_partition_fetch_bytes=conf.consumer_max_fetch_size,
-            fetch_max_wait_ms=int(POLL_S * 1000),
+            fetch_max_wait_ms=transport.fetch_wait_ms,
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
             session_timeout_ms=int(conf.broker_session_timeout * 1000),
             rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
@@ -234,3 +234,4 @@ class Transport(driver.Transport):  # type: ignore[misc]
 
     Consumer = Consumer
     options: Mapping[str, Any] = {}  # of every aiokafka client: addresses and security
+    fetch_wait_ms: int = int(POLL_S * 1000)  # how long a broker may wait for the first record

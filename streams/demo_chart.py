@@ -1,0 +1,83 @@
+"""A picture of the demo's run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from streams.checking import unreadable
+
+INCHES: Final = (9.0, 7.5)
+DPI: Final = 120
+PROMISE_MS: Final = 1000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """The run at one time; delays are those of the seconds before, None where nothing was sent."""
+
+    at_s: float
+    events_per_s: float
+    decided: int
+    sent: int
+    timers: int
+    p50_ms: float | None
+    p99_ms: float | None
+
+
+def draw(points: Sequence[Point], path: Path) -> None:
+    """Write events/s, decisions/s, timers and delays over time as a PNG.
+
+    Raises
+    ------
+    Failure
+        The file cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - an extra, and slow to import
+    from matplotlib.figure import Figure  # noqa: PLC0415 - likewise
+
+    figure = Figure(figsize=INCHES, dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    traffic, decided, waiting, delay = figure.subplots(4, 1, sharex=True)
+    at_s = [point.at_s for point in points]
+    traffic.plot(at_s, [point.events_per_s for point in points], color="tab:blue")
+    traffic.set_ylabel("events/s")
+    rates = _rates(at_s, [point.decided for point in points]), _rates(at_s, [point.sent for point in points])
+    decided.plot(at_s, rates[0], color="tab:gray", label="all")
+    decided.plot(at_s, rates[1], color="tab:green", label="sent")
+    decided.set_ylabel("decisions/s")
+    decided.legend(loc="upper left", frameon=False)
+    waiting.plot(at_s, [point.timers for point in points], color="tab:purple")
+    waiting.set_ylabel("timers pending")
+    seen = [point for point in points if point.p50_ms is not None and point.p99_ms is not None]
+    delay.plot([point.at_s for point in seen], [point.p50_ms for point in seen], color="tab:green", label="p50")
+    delay.plot([point.at_s for point in seen], [point.p99_ms for point in seen], color="tab:red", label="p99")
+    delay.axhline(PROMISE_MS, color="black", linestyle=":", linewidth=1, label="promised: 1 s")
+    delay.set_yscale("log")
+    delay.set_ylabel("ms from due to published")
+    delay.set_xlabel("seconds")
+    delay.legend(loc="upper left", frameon=False, ncols=3)
+    for axes in (traffic, decided, waiting):
+        axes.set_ylim(bottom=0)
+    for axes in (traffic, decided, waiting, delay):
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle("decisioning demo: one worker, embedded Kafka and Redis")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def _rates(at_s: Sequence[float], totals: Sequence[int]) -> list[float]:
+    """Differences per second of a running total, as long as the total; smoothed over about two seconds."""
+    span = 4
+    rates = []
+    for place, total in enumerate(totals):
+        first = max(0, place - span)
+        passed_s = at_s[place] - at_s[first]
+        rates.append((total - totals[first]) / passed_s if passed_s > 0 else 0.0)
+    return rates
