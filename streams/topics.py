@@ -19,6 +19,8 @@ HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
 CONNECT_TIMEOUT_S: Final = 8
 REQUEST_TIMEOUT_MS: Final = 30_000
+VISIBLE_TIMEOUT_S: Final = 15
+VISIBLE_POLL_S: Final = 0.02
 
 # An event of 256 KB is the largest that is read; a decision or a post-image that quotes it has to fit,
 # with its headers.
@@ -141,8 +143,7 @@ async def create(settings: Settings, replication: int | None = None) -> list[Out
         missing = [topic for topic in TOPICS if settings.topic(topic.name) not in there]
         made = await _create_missing(admin, settings, missing, copies)
         found = [topic for topic in TOPICS if topic.name not in made]
-        if any(settings.topic(topic.name) not in there for topic in found):
-            there = await _partitions_of(admin)  # somebody else was creating them at the same time
+        there = await _once_visible(admin, settings)
         configs = await _configs_of(admin, [settings.topic(topic.name) for topic in found])
     outcomes = []
     for topic in TOPICS:
@@ -218,6 +219,19 @@ async def _default_replication(admin: AIOKafkaAdminClient) -> int:
 async def _partitions_of(admin: AIOKafkaAdminClient) -> dict[str, int]:
     """All topics there are: naming one that is not would make a broker that auto-creates create it."""
     return {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()}
+
+
+async def _once_visible(admin: AIOKafkaAdminClient, settings: Settings) -> dict[str, int]:
+    """All topics there are, once all of ours are among them.
+
+    A broker answers CreateTopics when the controller has the topic; its own list follows a fraction of a second later.
+    """
+    async with asyncio.timeout(VISIBLE_TIMEOUT_S):
+        while True:
+            there = await _partitions_of(admin)
+            if all(settings.topic(topic.name) in there for topic in TOPICS):
+                return there
+            await asyncio.sleep(VISIBLE_POLL_S)
 
 
 async def _configs_of(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:
