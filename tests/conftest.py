@@ -10,8 +10,18 @@ from types import FrameType
 from typing import NoReturn
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import services
+
+# No property is about speed, and a busy machine is no failure. In CI the examples are the same each time.
+settings.register_profile(
+    "project",
+    deadline=None,
+    derandomize=bool(os.environ.get("CI")),
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("project")
 
 
 def _end_in_order(_signal: int, _frame: FrameType | None) -> NoReturn:
