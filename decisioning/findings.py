@@ -47,7 +47,7 @@ class Finding:
         where = f"{self.name}:{self.line}:{self.column}: {self.severity}: "
         subject = ": ".join(part for part in (self.field, self.value) if part)
         said = f"{subject}: " if subject else ""
-        return f"{where}{said}{self.expected}; {self.remedy}"
+        return _printable(f"{where}{said}{self.expected}; {self.remedy}")
 
 
 class ConfigError(ValueError):
@@ -73,9 +73,13 @@ def field_name(path: FieldPath) -> str:
 
 def shown(value: object) -> str:
     """Give a value as JSON on one line, at most 60 characters of it."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    text = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+    text = _printable(json.dumps(value, ensure_ascii=False, default=str))
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
+
+
+def _printable(text: str) -> str:
+    """Replace what could break a line or move a cursor."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:

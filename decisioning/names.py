@@ -10,7 +10,7 @@ from decisioning.findings import closest
 Simple = Literal["bool", "int", "double", "string", "bytes", "timestamp", "duration", "null", "list", "map", "dyn"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Fields:
     """An object with known fields; an open one may have others, whose types nothing is known of.
 

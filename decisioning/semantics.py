@@ -30,6 +30,7 @@ _UNIQUE: tuple[tuple[FieldPath, str], ...] = (
     (("campaigns", "*", "id"), "campaigns"),
 )
 MAX_FINDINGS = 200  # beyond it nobody is told what was probably meant
+SHOWN_NAMES = 10
 VARIANTS: FieldPath = ("campaigns", "*", "variants", "*", "*")
 
 
@@ -111,7 +112,8 @@ def _refer(source: Source, path: FieldPath, value: str, known: list[str], what: 
         return
     likely = closest(value, known) if len(source.findings) < MAX_FINDINGS else None
     remedy = f'try "{likely}"' if likely else f'add "{value}" to {what}s, or remove it here'
-    _error(source, path, f"expected a {what} of this file ({', '.join(known) or 'there is none'})", remedy)
+    named = ", ".join(known[:SHOWN_NAMES]) + (", …" if len(known) > SHOWN_NAMES else "")
+    _error(source, path, f"expected a {what} of this file ({named or 'there is none'})", remedy)
 
 
 def _duplicates(source: Source) -> None:

@@ -156,6 +156,7 @@ REFUSED = [
     ("has(user.orders_31d)", 4, 'unknown name "user.orders_31d"', 'try "user.orders_30d"'),
     ("user.orders_30d < '5'", 0, "a number < a string never holds", "write 5 without quotes"),
     ("user.orders_30d == 'five'", 0, "a number == a string never holds", "convert"),
+    ("user == 'x'", 0, "an object == a string never holds", ""),
     ("user.id == 5", 0, "a string == a number never holds", ""),
     ("now > '2026-01-01'", 0, "a timestamp > a string never holds", ""),
     ("user.orders_30d", 0, "expected a condition, this is a number", "> 0"),
