@@ -51,7 +51,11 @@ class Memory:
     def apply(self, effects: Effects) -> None:
         """Make the changes of a step the state of the next."""
         self.rows.put(effects.people, effects.rows)
-        self.profiles.update(effects.profiles)
+        for person, profile in effects.profiles.items():
+            if profile:
+                self.profiles[person] = profile
+            else:
+                self.profiles.pop(person, None)
         for person, due_ms in effects.due.items():
             if due_ms is None:
                 self._next.pop(person, None)

@@ -190,10 +190,18 @@ class Engine:
         return here[new]
 
     def _fold(self, work: Work, batch: Batch, accepted: NDArray[np.int64], kinds: list[int]) -> NDArray[np.bool_]:
-        """Add all signals at once; which events were taken into account (those of merged or erased ids were not)."""
+        """Add all signals at once, but those of ids that were merged or erased, or may be soon: they wait their turn.
+
+        Returns
+        -------
+        bool[events]
+            Which events need no further look at their signal.
+        """
         folded = np.zeros(len(batch.events), np.bool_)
         slot = np.array([work.slot[batch.people[index]] for index in accepted.tolist()], np.int64)
-        plain = work.rows["flags"][slot] == 0
+        settled = work.rows["flags"] == 0
+        settled[[work.slot[person] for person in _moving(batch) if person in work.slot]] = False
+        plain = settled[slot]
         folded[accepted[plain]] = True
         counted = plain & (np.array(kinds, np.int64)[accepted] != SILENT)
         if counted.any():
@@ -227,7 +235,13 @@ class Engine:
     def _advance(self, work: Work, batch: Batch, index: int, kind: int | None, moment: Moment) -> None:
         """Let one event act on a person; `kind` is its signal's where it is not folded yet."""
         event, record = batch.events[index], batch.records[index]
-        place = identity.follow(work, batch.people[index], batch.paths.get(index, []))
+        came_through = batch.paths.get(index, [])
+        place = identity.follow(work, batch.people[index], came_through)
+        passed = place.path[len(came_through) :]
+        owners = [*passed, place.person] if place.here else passed
+        if not all([work.is_new(owner, event.message_id) for owner in owners[1:]]):  # the first was asked with the batch
+            work.count("duplicates_total")
+            return
         if not place.here:
             _forward(work, batch, index, place.person, place.path)
             return
@@ -298,6 +312,15 @@ class Engine:
             work.count("clamped_timestamps_total", by=clamped)
         for letter in batch.rejected:
             work.count("dead_letters_total", letter.reason)
+
+
+def _moving(batch: Batch) -> set[str]:
+    """Ids that this batch may merge into somebody."""
+    named = {message.person for message in batch.messages}
+    for event in batch.events:
+        if event.type in ("identify", "alias"):
+            named.update(name for name in (event.anonymous_id, event.previous_id) if name and name != event.person)
+    return named
 
 
 def _forward(work: Work, batch: Batch, index: int, person: str, path: list[str]) -> None:

@@ -78,6 +78,7 @@ def move(work: Work, message: Message, timings: dict[str, Timing], now_ms: int) 
         return []
     if profile.known and message.by != "alias":
         return []
+    work.fold_signals()
     carried = Message(
         "absorb",
         id=message.id + "/absorb",

@@ -11,8 +11,10 @@ from typing import Literal
 
 import msgspec
 
+from decisioning import profile as profiles
 from decisioning.effects import Outgoing
 from decisioning.partitioner import partition_of
+from features import rows as feature_rows
 
 
 class Message(msgspec.Struct, omit_defaults=True):
@@ -43,11 +45,15 @@ _decoder = msgspec.json.Decoder(Message)
 
 
 def decode(value: bytes | None) -> Message | None:
-    """The message in a record of `internal`; None where there is none in it."""
+    """The message in a record of `internal`; None where there is none, or what it carries is damaged."""
     try:
-        return _decoder.decode(value or b"")
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
+        message = _decoder.decode(value or b"")
+        if message.kind == "absorb":
+            feature_rows.decode(unpack(message.row))
+            profiles.decode(unpack(message.profile))
+    except (msgspec.MsgspecError, ValueError):
         return None
+    return message
 
 
 def outgoing(message: Message, partitions: int) -> Outgoing:

@@ -156,8 +156,8 @@ def decode(data: bytes | None) -> Profile:
         raise CorruptProfile(f"profile version {data[0]}; this release reads version {VERSION}: upgrade first")
     try:
         return _decoder.decode(data[1:])
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise CorruptProfile(f"profile of {len(data)} bytes does not decode: {error}") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise CorruptProfile(f"profile of {len(data)} bytes does not decode: {type(error).__name__}") from None
 
 
 def count_day(profile: Profile, at_ms: int, name: str, amount: float) -> None:

@@ -15,6 +15,7 @@ from decisioning.effects import Effects, State
 from decisioning.partitioner import partition_of
 from decisioning.profile import Profile
 from features import rows as feature_rows
+from features.layout import ring_ids
 from features.rows import ERASED, MOVED
 from features.signals import Signals
 
@@ -84,6 +85,15 @@ class Work:
             self.rows["zone"][slot] = 0
         self.changed_rows[slot] = True
 
+    def is_new(self, person: str, message_id: str) -> bool:
+        """Whether a person never sent this message; it is remembered. For events that were kept under another id."""
+        slot = self.slot[person]
+        new, self.rows[slot : slot + 1] = feature_rows.fresh(
+            self.rows[slot : slot + 1], np.zeros(1, np.int64), ring_ids([message_id])
+        )
+        self.changed_rows[slot] = True
+        return bool(new[0])
+
     def absorb_row(self, person: str, other: NDArray[np.void]) -> None:
         """Add another row's decayed sums to a person's."""
         slot = self.slot[person]
@@ -127,7 +137,10 @@ class Work:
                 effects.due[person] = self.profile(person).next_fire_ms()
         for person in self.touched():
             profile = self._profiles[person]
-            effects.profiles[person] = profiles.encode(profile)
+            encoded = profiles.encode(profile)
+            if encoded == self.state.profiles.get(person, b""):
+                continue
+            effects.profiles[person] = encoded
             effects.due[person] = profile.next_fire_ms()
             self.changed_rows[self.slot[person]] = True
         changed = np.flatnonzero(self.changed_rows)

@@ -81,7 +81,7 @@ def test_two_known_persons_are_merged_by_alias_only() -> None:
 
 
 def test_a_chain_of_aliases_is_followed() -> None:
-    """a is b, b is c: an event of a counts for c."""
+    """A is b, b is c: an event of a counts for c."""
     events = [
         alias("09:00", "a1", "a", "b"),
         alias("09:01", "a2", "b", "u1"),
@@ -91,7 +91,7 @@ def test_a_chain_of_aliases_is_followed() -> None:
 
 
 def test_a_circle_of_aliases_is_harmless() -> None:
-    """a is b and b is a: one person is left, and every event counts once."""
+    """A is b and b is a: one person is left, and every event counts once."""
     events = [
         identify("08:00", "i1", "a"),
         alias("09:00", "a1", "a", "b"),

@@ -127,7 +127,7 @@ def test_a_cancel_names_itself_in_the_log() -> None:
 
 
 def test_a_cancel_before_the_trigger_does_not_count() -> None:
-    """trigger time <= event time: a purchase before the cart was filled cancels nothing."""
+    """Trigger time <= event time: a purchase before the cart was filled cancels nothing."""
     events = [track("09:59:59", "buy", "Order Completed"), track("10:00", "t1")]
     assert play(events).sent == [("t1", "10:30:00")]
 
