@@ -1,0 +1,1 @@
+"""Learning and choosing. This package knows no people, events or topics."""

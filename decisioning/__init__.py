@@ -1,0 +1,1 @@
+"""The domain: from events to decisions. Pure: no I/O, no clock, no chance."""

@@ -19,15 +19,25 @@ class Record(Protocol):
     """One record as a log holds it; `aiokafka.ConsumerRecord` is one, and so is a line of a file."""
 
     @property
-    def topic(self) -> str: ...
+    def topic(self) -> str:
+        """Its topic, with any prefix."""
+
     @property
-    def partition(self) -> int: ...
+    def partition(self) -> int:
+        """Its partition's number."""
+
     @property
-    def offset(self) -> int: ...
+    def offset(self) -> int:
+        """Its place in the partition."""
+
     @property
-    def key(self) -> bytes | None: ...
+    def key(self) -> bytes | None:
+        """Its key, if it has one."""
+
     @property
-    def value(self) -> bytes | None: ...
+    def value(self) -> bytes | None:
+        """What it says; None for a tombstone."""
+
     @property
     def timestamp(self) -> int:
         """Append time in milliseconds since the epoch."""
@@ -86,7 +96,8 @@ class Effects:
     profiles
         New encoded profiles of those of `people` whose profile changed (empty bytes: no profile any more).
     due
-        Person -> earliest time in milliseconds a timer of theirs fires, None for no timer; only where it may have changed.
+        Person -> earliest time in milliseconds a timer of theirs fires, None for no timer; only where it may have
+        changed.
     fired
         (campaign, fire_at in milliseconds) of each record of `decisions`, in the same order.
     counts

@@ -1,0 +1,1 @@
+"""The shell: the only room with I/O, clocks, chance and asyncio."""
