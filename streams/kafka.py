@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -66,29 +67,34 @@ class Cluster:
         self.group = group
         self._admin: AIOKafkaAdminClient | None = None
         self._reader: AIOKafkaConsumer | None = None
+        self._open = AsyncExitStack()
 
     async def start(self) -> None:
         """Connect."""
         timeout_ms = int(REQUEST_TIMEOUT_S * 1000)
         self._admin = AIOKafkaAdminClient(**self.options, request_timeout_ms=timeout_ms)
-        self._reader = self.reader()
-        await self._admin.start()
-        await self._reader.start()
+        self._open.push_async_callback(self._admin.close)
+        await _settled(self._admin.start())
+        self._reader = await self._open.enter_async_context(self.reading())
 
     async def stop(self) -> None:
         """Disconnect."""
-        if self._admin is not None:
-            await self._admin.close()
-        if self._reader is not None:
-            await self._reader.stop()
+        await self._open.aclose()
 
     def topic(self, name: str) -> str:
         """Full name of one of our topics."""
         return self.prefix + name
 
-    def reader(self) -> AIOKafkaConsumer:
-        """A consumer outside of any group that sees what is committed, and nothing else in its place."""
-        return AIOKafkaConsumer(
+    @asynccontextmanager
+    async def reading(self, place: TopicPartition | None = None, start: int = 0) -> AsyncIterator[AIOKafkaConsumer]:
+        """A consumer outside of any group that sees what is committed, and nothing in the place of what is gone.
+
+        Parameters
+        ----------
+        place, start
+            What it is to read, and from where.
+        """
+        reader = AIOKafkaConsumer(
             **self.options,
             enable_auto_commit=False,
             isolation_level="read_committed",
@@ -97,6 +103,15 @@ class Cluster:
             fetch_max_wait_ms=POLL_MS,
             retry_backoff_ms=RETRY_BACKOFF_MS,
         )
+        try:
+            await _settled(reader.start())
+            if place is not None:
+                reader.assign([place])
+                reader.seek(place, start)
+            yield reader
+        finally:
+            await asyncio.sleep(0)  # stopping it before its tasks have run raises CancelledError
+            await reader.stop()
 
     async def partitions(self) -> dict[str, int]:
         """All topics there are and their numbers of partitions; naming one could create it."""
@@ -165,6 +180,9 @@ class _Producer(AIOKafkaProducer):  # type: ignore[misc]
         await self.client.close()
         if self._sender.sender_task is not None:
             await asyncio.wait([self._sender.sender_task], timeout=REQUEST_TIMEOUT_S)
+        waiter = self._txn_manager._transaction_waiter if self._txn_manager is not None else None  # noqa: SLF001
+        if waiter is not None and waiter.done():
+            waiter.exception()  # asyncio complains of an error that nobody looks at
 
 
 async def _refuse(*_: Any, **__: Any) -> Any:
@@ -238,11 +256,7 @@ class KafkaLog:
 
     async def changelog(self, start: int, end: int) -> AsyncGenerator[tuple[list[Entry], int], None]:
         """See `seams.Log`."""
-        reader = self._cluster.reader()
-        try:
-            await _settled(reader.start())
-            reader.assign([self._changelog])
-            reader.seek(self._changelog, start)
+        async with self._cluster.reading(self._changelog, start) as reader:
             position, idle = start, 0
             while position < end:
                 request = reader.getmany(self._changelog, timeout_ms=POLL_MS, max_records=CHUNK_RECORDS)
@@ -254,8 +268,6 @@ class KafkaLog:
                 if after > position:
                     position = after
                     yield [Entry(record.offset, record.key, record.value) for record in records], position
-        finally:
-            await reader.stop()
 
     async def begin(self) -> None:
         """See `seams.Log`."""
