@@ -12,6 +12,8 @@ from streams.checking import unreadable
 INCHES: Final = (9.0, 7.5)
 DPI: Final = 120
 PROMISE_MS: Final = 1000.0
+LEAST_MS: Final = 10.0
+MOST_MS: Final = 5000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +57,13 @@ def draw(points: Sequence[Point], path: Path) -> None:
     delay.plot([point.at_s for point in seen], [point.p50_ms for point in seen], color="tab:green", label="p50")
     delay.plot([point.at_s for point in seen], [point.p99_ms for point in seen], color="tab:red", label="p99")
     delay.axhline(PROMISE_MS, color="black", linestyle=":", linewidth=1, label="promised: 1 s")
+    # The limits first: a logarithmic axis that has nothing on it finds none of its own.
+    delay.set_ylim(bottom=LEAST_MS, top=max([MOST_MS, *(2 * point.p99_ms for point in seen if point.p99_ms)]))
     delay.set_yscale("log")
-    delay.set_ylabel("ms from due to published")
+    delay.yaxis.set_major_formatter("{x:,.0f}")
+    delay.set_ylabel("delay, ms")
     delay.set_xlabel("seconds")
-    delay.legend(loc="upper left", frameon=False, ncols=3)
+    delay.legend(loc="lower left", frameon=False, ncols=3)
     for axes in (traffic, decided, waiting):
         axes.set_ylim(bottom=0)
     for axes in (traffic, decided, waiting, delay):

@@ -13,8 +13,8 @@ import orjson
 import structlog
 from structlog.typing import Processor
 
-# Their own lines tell of what our code handles and says itself.
-NOISY: Final = ("aiokafka", "faust", "mode", "kafka")
+# What they report our code handles, and says itself where it matters.
+QUIET: Final = {"aiokafka": logging.CRITICAL, "faust": logging.ERROR, "mode": logging.ERROR}
 
 
 def configure(level: int = logging.INFO) -> None:
@@ -37,8 +37,8 @@ def configure(level: int = logging.INFO) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
-    for name in NOISY:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    for name, least in QUIET.items():
+        logging.getLogger(name).setLevel(least)
 
 
 def _for_people() -> list[Processor]:

@@ -1,0 +1,358 @@
+"""The command line: exit codes, one line for what goes wrong, and what the commands print."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streams import cli
+
+COMMANDS = (
+    "check",
+    "schema",
+    "worker",
+    "backtest",
+    "explain",
+    "simulate",
+    "demo",
+    "topics",
+    "topics create",
+    "version",
+)
+CONFIG = """\
+version: 1
+timezone: UTC
+channels: {email: {address: email}}
+campaigns:
+  - id: cart
+    trigger: {event: Product Added, delay: 30m, cancel_on: [Order Completed]}
+    channels: [email]
+    variants: {subject: [{id: a, text: "Hello {{ user.first_name | default: 'you' }}"}]}
+"""
+EVENTS: list[dict[str, Any]] = [
+    {"messageId": "m1", "type": "identify", "userId": "u1", "traits": {"email": "a@b.c"}},
+    {"messageId": "t1", "type": "track", "userId": "u1", "event": "Product Added"},
+]
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("DECISIONING_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run a command here; gives exit code, stdout and stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        before = signal.getsignal(signal.SIGINT)
+        with pytest.raises(SystemExit) as caught:
+            cli.main([str(argument) for argument in arguments])
+        signal.signal(signal.SIGINT, before)
+        out, err = capfd.readouterr()
+        return int(caught.value.code or 0), out, err
+
+    return call
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """A directory with a configuration and a file of events."""
+    (tmp_path / "shop.yaml").write_text(CONFIG)
+    lines = [json.dumps(event | {"timestamp": "2026-03-02T10:00:00Z"}) for event in EVENTS] + ["not json"]
+    (tmp_path / "events.jsonl").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+def _one_line(err: str) -> str:
+    assert err.count("\n") == 1, err
+    assert "Traceback" not in err
+    return err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_everywhere_with_an_example(run: Any, command: str) -> None:
+    """Every command explains itself and shows one call."""
+    code, out, err = run(*command.split(), "--help")
+    assert (code, err) == (0, "")
+    assert "Usage: decisioning" in out
+    assert "Example: decisioning" in out
+
+
+@pytest.mark.parametrize("arguments", [(), ("topics",)])
+def test_without_a_command_the_help_is_shown(run: Any, arguments: tuple[str, ...]) -> None:
+    """It is wrong use all the same."""
+    code, out, _ = run(*arguments)
+    assert code == 2
+    assert "Commands:" in out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nope",),
+        ("check",),
+        ("check", "a", "b"),
+        ("backtest", "--config", "x.yaml"),
+        ("simulate", "--people", "many"),
+        ("simulate", "--nope"),
+        ("schema", "nope"),
+        ("simulate", "--start", "yesterday"),
+        ("worker", "--config", "x.yaml", "--web-port", "none"),
+        ("worker", "--delivery", "never"),
+        ("worker",),
+        ("topics", "create", "--partitions", "0"),
+    ],
+)
+def test_wrong_use_is_one_line_and_exit_2(run: Any, arguments: tuple[str, ...]) -> None:
+    """Unknown commands, missing arguments and impossible values."""
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    _one_line(err)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("check", "MISSING"),
+        ("backtest", "--config", "MISSING", "--events", "events.jsonl"),
+        ("backtest", "--config", "shop.yaml", "--events", "MISSING"),
+        ("backtest", "--config", "shop.yaml", "--events", "events.jsonl", "--log", "MISSING/out"),
+        ("backtest", "--config", "shop.yaml", "--events", "."),
+        ("explain", "--log", "MISSING", "d"),
+        ("worker", "--config", "MISSING"),
+    ],
+)
+def test_a_file_that_cannot_be_had_is_named(
+    run: Any, shop: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    """One line with the file's name and what to check, exit 2."""
+    monkeypatch.chdir(shop)
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert "check the path" in _one_line(err)
+
+
+def test_a_service_that_does_not_answer_is_named(run: Any, shop: Path) -> None:
+    """One line with the address and where to set it, exit 1."""
+    address = "127.0.0.1:1"
+    for arguments in (
+        ("topics", "create", "--kafka", address),
+        ("worker", "--config", shop / "shop.yaml", "--kafka", address),
+        ("explain", "--kafka", address, "d"),
+    ):
+        code, _, err = run(*arguments)
+        assert code == 1
+        assert _one_line(err).startswith(f"decisioning: Kafka at {address} does not answer")
+        assert "DECISIONING_KAFKA" in err
+
+
+def test_unknown_settings_are_named(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A typing error in a variable's name is a warning, not silence."""
+    monkeypatch.setenv("DECISIONING_KAFKAS", "x")
+    _, _, err = run("topics", "create", "--kafka", "127.0.0.1:1")
+    assert "warning: DECISIONING_KAFKAS is not a setting and has no effect; did you mean DECISIONING_KAFKA?" in err
+
+
+def test_check_of_a_good_file(run: Any, shop: Path) -> None:
+    """One line, exit 0."""
+    path = shop / "shop.yaml"
+    assert run("check", path) == (0, f"{path}: ok, 1 campaign\n", "")
+
+
+def test_check_of_a_bad_file(run: Any, shop: Path) -> None:
+    """Every error on a line of its own on stderr, then their number; exit 1."""
+    path = shop / "shop.yaml"
+    path.write_text(CONFIG.replace("30m", "30x").replace("timezone: UTC", "timezone: Mars"))
+    code, out, err = run("check", path)
+    assert (code, out) == (1, "")
+    *findings, verdict = err.splitlines()
+    assert len(findings) == 2
+    assert all(line.startswith(f"{path}:") and ": error: " in line for line in findings)
+    assert verdict == f"{path}: 2 errors"
+
+
+def test_check_as_json(run: Any, shop: Path) -> None:
+    """The same for programs."""
+    path = shop / "shop.yaml"
+    code, out, _ = run("check", "--json", path)
+    report = json.loads(out)
+    assert (code, report["ok"], report["campaigns"], report["findings"]) == (0, True, ["cart"], [])
+    path.write_text(CONFIG.replace("30m", "30x"))
+    code, out, err = run("check", "--json", path)
+    report = json.loads(out)
+    assert (code, err, report["ok"]) == (1, "", False)
+    assert report["findings"][0].keys() >= {"line", "column", "field", "value", "expected", "remedy"}
+
+
+def test_a_bad_configuration_stops_other_commands(run: Any, shop: Path) -> None:
+    """They show the errors and use nothing of it."""
+    path = shop / "shop.yaml"
+    path.write_text(CONFIG.replace("30m", "30x"))
+    code, out, err = run("backtest", "--config", path, "--events", shop / "events.jsonl")
+    assert (code, out) == (2, "")
+    assert f"{path}:" in err
+    assert "cannot be used; mend 1 error" in err
+
+
+def test_backtest_writes_what_was_asked_for(run: Any, shop: Path) -> None:
+    """Decisions, log and examples go to their files, dead letters are named, a summary says how much it was."""
+    outputs = {name: shop / f"{name}.jsonl" for name in ("decisions", "log", "examples")}
+    flags = [part for name, path in outputs.items() for part in (f"--{name}", path)]
+    arguments = ("backtest", "--config", shop / "shop.yaml", "--events", shop / "events.jsonl")
+    code, out, err = run(*arguments, "--until", "2026-03-02T11:00:00Z", *flags)
+    assert code == 0
+    assert out == "2 events, 1 decisions (1 send), 1 dead letters\n"
+    assert "events.jsonl: event 3: not_json" in err
+    decisions, log, examples = (
+        [json.loads(line) for line in path.read_text().splitlines()] for path in outputs.values()
+    )
+    assert [decision["content"]["subject"] for decision in decisions] == ["Hello you"]
+    assert [entry["decision_id"] for entry in log] == [decisions[0]["decision_id"]]
+    assert {example["decision_id"] for example in examples} == {decisions[0]["decision_id"]}
+
+
+def test_backtest_to_stdout_and_until(run: Any, shop: Path) -> None:
+    """`-` is stdout, which then holds nothing else; before the timer is due nothing is decided."""
+    arguments = ("backtest", "--config", shop / "shop.yaml", "--events", shop / "events.jsonl", "--log", "-")
+    code, out, err = run(*arguments, "--no-learn")
+    assert (code, out) == (0, "")
+    assert "0 decisions" in err
+    _, out, _ = run(*arguments, "--until", "2026-03-02T11:30:00+01:00")
+    assert json.loads(out)["action"] == "send"
+
+
+def test_backtest_is_repeatable(run: Any, shop: Path) -> None:
+    """Same input, same bytes."""
+    arguments = ("backtest", "--config", shop / "shop.yaml", "--events", shop / "events.jsonl", "--log", "-")
+    until = ("--until", "2026-03-02T11:00:00Z")
+    assert run(*arguments, *until) == run(*arguments, *until)
+
+
+@pytest.mark.parametrize("until", ["tomorrow", "2026-03-02T11:00:00", "2026-03-02", "1e9"])
+def test_a_time_needs_its_offset(run: Any, shop: Path, until: str) -> None:
+    """A time that could mean several is refused."""
+    arguments = ("backtest", "--config", shop / "shop.yaml", "--events", shop / "events.jsonl")
+    code, _, err = run(*arguments, "--until", until)
+    assert code == 2
+    assert "expected a time with its offset" in _one_line(err)
+
+
+def test_explain_from_a_file(run: Any, shop: Path) -> None:
+    """A decision in words, exit 0; an unknown one is said, exit 1; a changed record too."""
+    log = shop / "log.jsonl"
+    arguments = ("backtest", "--config", shop / "shop.yaml", "--events", shop / "events.jsonl")
+    run(*arguments, "--until", "2026-03-02T11:00:00Z", "--log", log)
+    record = json.loads(log.read_text())
+    code, out, err = run("explain", "--log", log, record["decision_id"])
+    assert (code, err) == (0, "")
+    assert out.startswith("SENT: cart for u1 by email")
+    code, out, err = run("explain", "--log", log, "unknown")
+    assert (code, out) == (1, "")
+    assert "no decision unknown" in _one_line(err)
+    record["random_draw"] = dict.fromkeys(record["random_draw"], 0.123)
+    log.write_text(json.dumps(record))
+    assert run("explain", "--log", log, record["decision_id"])[0] == 1
+
+
+@pytest.mark.parametrize("what", ["events", "decisions", "decision-log", "examples", "config", "asyncapi"])
+def test_schemas_are_json(run: Any, what: str) -> None:
+    """Each of them is one JSON document on stdout."""
+    code, out, err = run("schema", what)
+    assert (code, err) == (0, "")
+    assert isinstance(json.loads(out), dict)
+
+
+def test_simulate_and_backtest_fit(run: Any, shop: Path) -> None:
+    """What the one writes the other reads: every sound event counts, every broken one is a dead letter."""
+    flags = ("--people", "50", "--rate", "10", "--seconds", "60", "--odd", "0.1")
+    code, out, err = run("simulate", *flags)
+    assert (code, err) == (0, "")
+    assert run("simulate", *flags)[1] == out
+    (shop / "made.jsonl").write_text(out)
+    code, summary, _ = run("backtest", "--config", shop / "shop.yaml", "--events", shop / "made.jsonl")
+    assert code == 0
+    events, letters = int(summary.split(" ", 1)[0]), int(summary.rsplit(" ", 3)[1])
+    duplicates = len(out.splitlines()) - events - letters
+    assert 500 < events < 700
+    assert letters > 5
+    assert 0 <= duplicates < 30
+
+
+def test_an_unforeseen_error_is_one_line_too(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trace goes to a file, for the report."""
+
+    def fail(*_: object) -> None:
+        raise LookupError("what nobody\nthought of")
+
+    monkeypatch.setattr("importlib.metadata.version", fail)
+    code, _, err = run("version")
+    assert code == 1
+    line = _one_line(err)
+    assert line.startswith("decisioning: internal error: LookupError: what nobody thought of; please report it with ")
+    trace = Path(line.split()[-1])
+    assert "Traceback" in trace.read_text()
+    trace.unlink()
+
+
+def _spawn(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "streams", *arguments]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    """`decisioning simulate | head -1` ends without a word."""
+    with _spawn("simulate", "--rate", "1000", "--seconds", "1000") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith("{")
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
+def test_ctrl_c_is_exit_130() -> None:
+    """Without a word either."""
+    with _spawn("simulate", "--rate", "1000", "--seconds", "1e8") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        assert process.stderr.read() == ""
+    assert process.returncode == 130
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """What makes a start slow is loaded by the commands that use it."""
+    code = (
+        "import sys\n"
+        "from streams import cli\n"
+        "try: cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'numpy', 'pydantic', 'faust', 'aiokafka', 'redis', 'liquid', 'river', 'matplotlib'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_backtest_needs_no_shell() -> None:
+    """The core runs without Kafka's, Redis's and Faust's clients."""
+    code = (
+        "import sys\n"
+        "import streams.backtesting\n"
+        "heavy = {'faust', 'aiokafka', 'redis', 'river', 'matplotlib', 'aiohttp'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
