@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
+from msgspec import structs
 
 from decisioning import decision
 from decisioning.choice import Choices, choose_channel, choose_group, choose_send_time, choose_variants
@@ -14,8 +15,9 @@ from decisioning.config import Config
 from decisioning.decision import AsOf, Outcome
 from decisioning.eligibility import Case, address_of, examine, fatigue_of, zone_of
 from decisioning.lifecycle import CHANNELS
+from decisioning.localtime import DAY_MS
 from decisioning.plan import Plan
-from decisioning.profile import MAX_RESERVATIONS, MAX_SENDS, Pending, Reservation, count_day
+from decisioning.profile import MAX_RESERVATIONS, MAX_SENDS, Pending, Reservation, Send, count_day
 from decisioning.triggers import Cancelled, cancelled_by
 from decisioning.unsubscribe import Links
 from decisioning.view import UserView, environment
@@ -24,6 +26,8 @@ from features.signals import SENT
 from features.vector import vector
 
 DEFERRED = "deferred:quiet_hours"
+CALENDAR_MS = 8 * DAY_MS  # no calendar window looks back further, whatever the clocks do
+CORRECTABLE_MS = 7 * DAY_MS  # how long after its window an outcome that names its decision still finds it
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,7 @@ class Decider:
         self.config = config
         self.plans = plans
         self.links = links
+        self._caps_look_back_ms = max([CALENDAR_MS, *(cap.per_ms or 0 for cap in config.caps)])
 
     def fire(self, work: Work, due: Sequence[str], until_ms: int, moment: Moment) -> None:
         """Decide every timer due at or before `until_ms`, in order of (due, person)."""
@@ -61,13 +66,13 @@ class Decider:
     def end(self, work: Work, person: str, cancelled: Cancelled, moment: Moment) -> None:
         """Record a timer that ended before it was due: cancelled, or without room."""
         reason = "cancelled" if cancelled.by is not None else "not_eligible"
-        outcome = self._outcome(work, person, cancelled.pending, [reason], moment)
+        outcome = self._outcome(person, cancelled.pending, [reason], moment)
         self._record(work, replace(outcome, cancelled_by=cancelled.by))
 
     def erase(self, work: Work, person: str, moment: Moment) -> None:
         """Record that the person's timers ended because the person was erased."""
         for pending in work.profile(person).pending:
-            self._record(work, self._outcome(work, person, pending, ["erased"], moment))
+            self._record(work, self._outcome(person, pending, ["erased"], moment))
 
     def view(self, work: Work, person: str, now_ms: int) -> UserView:
         """What rules and texts may read of a person."""
@@ -79,7 +84,7 @@ class Decider:
         """The outcome of one timer; None where it waits for the end of quiet hours."""
         plan = self.plans.get(pending.campaign)
         by = cancelled_by(pending, moment.now_ms)
-        suppressed = self._outcome(work, person, pending, ["cancelled"], moment)
+        suppressed = self._outcome(person, pending, ["cancelled"], moment)
         if plan is None or by is not None:
             return replace(suppressed, cancelled_by=by)
         case = self._case(work, person, plan, pending, moment.now_ms)
@@ -94,7 +99,8 @@ class Decider:
         if verdict.reasons:
             return replace(suppressed, reasons=verdict.reasons, channel_reasons=verdict.refused)
         choices = Choices()
-        decided = replace(suppressed, choices=choices, channel_reasons=verdict.refused)
+        context = self._context(work, person, moment.now_ms)
+        decided = replace(suppressed, choices=choices, channel_reasons=verdict.refused, context=context)
         if not choose_group(choices, case):
             return replace(decided, action="holdout", reasons=["holdout"])
         channel = choose_channel(choices, verdict.channels, case)
@@ -106,7 +112,7 @@ class Decider:
         address = address_of(self.config, case.profile, person, channel)
         return replace(decided, action="send", reasons=list(pending.deferred), address=address)
 
-    def _outcome(self, work: Work, person: str, pending: Pending, reasons: list[str], moment: Moment) -> Outcome:
+    def _outcome(self, person: str, pending: Pending, reasons: list[str], moment: Moment) -> Outcome:
         """A suppression, from which any other outcome is made by replacing what differs."""
         return Outcome(
             plan=self.plans.get(pending.campaign),
@@ -118,7 +124,7 @@ class Decider:
             as_of=moment.as_of,
             config_version=self.config.version_hash,
             choices=Choices(),
-            context=self._context(work, person, moment.now_ms),
+            context={},
         )
 
     def _case(self, work: Work, person: str, plan: Plan, pending: Pending, now_ms: int) -> Case:
@@ -146,6 +152,17 @@ class Decider:
         granted = self.config.consent.default == "granted" if given is None else bool(given.value)
         return {name: value for name, value in vector(work.row(person), now_ms).items() if value} if granted else {}
 
+    def _still_needed(self, sends: list[Send], now_ms: int) -> list[Send]:
+        """Sends that a cooldown counts or an outcome may still be credited to."""
+        kept = []
+        for send in sends:
+            plan = self.plans.get(send.campaign)
+            if plan is not None:
+                credited_ms = plan.goal.within_ms + CORRECTABLE_MS if plan.goal else 0
+                if send.at_ms > now_ms - max(plan.campaign.cooldown_ms, credited_ms):
+                    kept.append(send)
+        return kept
+
     def _record(self, work: Work, outcome: Outcome) -> None:
         """Publish a decision, and remember of it what later events need."""
         effects, profile, plan = work.effects, work.profile(outcome.person), outcome.plan
@@ -157,15 +174,18 @@ class Decider:
         if outcome.action == "suppress" or plan is None:
             return
         send = decision.remembered(outcome)
-        profile.sends = [*profile.sends, send][-MAX_SENDS:]
         effects.examples += decision.examples(send, outcome.decided_ms)
+        if plan.goal is None:  # nothing will be credited to it
+            send = structs.replace(send, choices={}, context={})
+        profile.sends = [*self._still_needed(profile.sends, outcome.decided_ms), send][-MAX_SENDS:]
         if outcome.action == "holdout":
             return
         effects.decisions.append(decision.sent(outcome, self.links))
         effects.fired.append((plan.id, outcome.pending.fire_ms))
         if plan.campaign.counts:
             room = Reservation(outcome.decision_id, channel, outcome.decided_ms)
-            profile.reservations = [*profile.reservations, room][-MAX_RESERVATIONS:]
+            held = [r for r in profile.reservations if r.at_ms > outcome.decided_ms - self._caps_look_back_ms]
+            profile.reservations = [*held, room][-MAX_RESERVATIONS:]
         count_day(profile, outcome.decided_ms, "sends", 1.0)
         work.signal(outcome.person, SENT, outcome.decided_ms, 0.0, CHANNELS.index(channel))
         work.fold_signals()

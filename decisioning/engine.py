@@ -239,7 +239,8 @@ class Engine:
         place = identity.follow(work, batch.people[index], came_through)
         passed = place.path[len(came_through) :]
         owners = [*passed, place.person] if place.here else passed
-        if not all([work.is_new(owner, event.message_id) for owner in owners[1:]]):  # the first was asked with the batch
+        new = [work.is_new(owner, event.message_id) for owner in owners[1:]]  # the first was asked with the batch
+        if not all(new):
             work.count("duplicates_total")
             return
         if not place.here:

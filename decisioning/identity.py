@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from msgspec.structs import replace
+from numpy.typing import NDArray
 
 from decisioning import profile as profiles
 from decisioning.messages import Message, outgoing, pack, unpack
@@ -24,6 +25,7 @@ from features import rows as feature_rows
 from features.rows import ROW
 
 MAX_HOPS = 32
+_NOBODY = Profile()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,28 +72,42 @@ def move(work: Work, message: Message, timings: dict[str, Timing], now_ms: int) 
     if into in (source, profile.moved_to):
         return []
     if profile.moved_to is not None:
-        if message.by == "alias" and profile.known:  # both names of the earlier merge are now also `into`
-            onward = replace(message, person=profile.moved_to, path=[*message.path, source])
-            return [] if len(onward.path) > MAX_HOPS else move(work, onward, timings, now_ms)
-        profile.moved_to = into  # a shared device: later events go to the new owner, nothing is merged
-        work.touch(source)
-        return []
+        return _move_again(work, message, profile, timings, now_ms)
     if profile.known and message.by != "alias":
         return []
     work.fold_signals()
+    row = work.rows[work.slot[source] : work.slot[source] + 1].copy()
+    work.replace(source, Profile(known=profile.known, moved_to=into, erased_ms=profile.erased_ms))
+    work.mark(source, moved=True, clear=True)
+    place = follow(work, into, [source])
+    if place.here:
+        return _add(work, place.person, source, row, profile, timings, now_ms)
     carried = Message(
         "absorb",
         id=message.id + "/absorb",
-        person=into,
+        person=place.person,
         at_ms=message.at_ms,
         source=source,
-        row=pack(feature_rows.encode(work.row(source))),
+        row=pack(feature_rows.encode(row[0])),
         profile=pack(profiles.encode(profile)),
-        path=[source],
+        path=place.path,
     )
-    work.replace(source, Profile(known=profile.known, moved_to=into, erased_ms=profile.erased_ms))
-    work.mark(source, moved=True, clear=True)
-    return absorb(work, carried, timings, now_ms)
+    work.effects.internal.append(outgoing(carried, work.state.partitions))
+    return []
+
+
+def _move_again(
+    work: Work, message: Message, profile: Profile, timings: dict[str, Timing], now_ms: int
+) -> list[tuple[str, Cancelled]]:
+    """The id belongs to somebody already: an alias of a known id moves that person, anything else only the id."""
+    owner = profile.moved_to
+    assert owner is not None
+    if message.by == "alias" and profile.known:
+        onward = replace(message, person=owner, path=[*message.path, message.person])
+        return [] if len(onward.path) > MAX_HOPS else move(work, onward, timings, now_ms)
+    profile.moved_to = message.into  # a shared device: later events go to the new owner, nothing is merged
+    work.touch(message.person)
+    return []
 
 
 def absorb(work: Work, message: Message, timings: dict[str, Timing], now_ms: int) -> list[tuple[str, Cancelled]]:
@@ -103,17 +119,34 @@ def absorb(work: Work, message: Message, timings: dict[str, Timing], now_ms: int
         return []
     row = np.zeros(1, ROW)
     row[0] = feature_rows.decode(unpack(message.row))
-    work.absorb_row(place.person, row)
-    into, other = work.profile(place.person), profiles.decode(unpack(message.profile))
-    ended = merge_profiles(into, other, message.source, timings, now_ms)
-    work.touch(place.person)
-    return [(place.person, cancelled) for cancelled in ended]
+    profile = profiles.decode(unpack(message.profile))
+    return _add(work, place.person, message.source, row, profile, timings, now_ms)
+
+
+def _add(
+    work: Work,
+    person: str,
+    source: str,
+    row: NDArray[np.void],
+    profile: Profile,
+    timings: dict[str, Timing],
+    now_ms: int,
+) -> list[tuple[str, Cancelled]]:
+    """Make what was held under `source` part of a person who lives here."""
+    if row["at_ms"][0]:
+        work.absorb_row(person, row)
+    ended = merge_profiles(work.profile(person), profile, source, timings, now_ms)
+    work.touch(person)
+    return [(person, cancelled) for cancelled in ended]
 
 
 def merge_profiles(
     into: Profile, other: Profile, source: str, timings: dict[str, Timing], now_ms: int
 ) -> list[Cancelled]:
     """Make one person of two: counters add, caps add, timers unite, the more restrictive consent wins."""
+    into.aliases = list(dict.fromkeys([*into.aliases, source, *other.aliases]))[-MAX_ALIASES:]
+    if other == _NOBODY:
+        return []
     for name, trait in other.traits.items():
         mine = into.traits.get(name)
         if mine is None or mine.at_ms < trait.at_ms:
@@ -127,7 +160,6 @@ def merge_profiles(
             held[reason] = min(since_ms, held.get(reason, since_ms))
     zones = [z for z in (into.context_zone, other.context_zone) if z is not None]
     into.context_zone = max(zones, key=lambda z: z.at_ms, default=None)
-    into.aliases = list(dict.fromkeys([*into.aliases, source, *other.aliases]))[-MAX_ALIASES:]
     sends: dict[str, Send] = {s.decision_id: s for s in (*other.sends, *into.sends)}
     into.sends = sorted(sends.values(), key=lambda s: (s.at_ms, s.decision_id))[-profiles.MAX_SENDS :]
     held_room = {r.decision_id: r for r in (*other.reservations, *into.reservations)}
