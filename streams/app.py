@@ -99,7 +99,7 @@ def build(settings: Settings, route: Callable[[Any], None]) -> faust.App:
     names = [settings.topic(name) for name in INPUTS]
     inputs = app.topic(*names, key_serializer="raw", value_serializer="raw", acks=False)
 
-    @app.agent(inputs, name="route")
+    @app.agent(inputs, name="route")  # type: ignore[untyped-decorator]
     async def agent(stream: Any) -> None:
         async for event in stream.events():
             route(event.message.value)
@@ -230,7 +230,7 @@ class Shell:
 
     # Rebalances. aiokafka swallows what its listeners raise, and a slow one holds up the whole group.
 
-    async def _on_revoked(self, _app: Any, revoked: Iterable[TP], **_: Any) -> None:
+    async def _on_revoked(self, _app: Any, _revoked: Iterable[TP], **_: Any) -> None:
         self.assigned = False
         self.consumer.close_gates()
         self._stop_owners()

@@ -284,13 +284,12 @@ class KafkaLog:
             for place, some in (await self._placed(producer, name, records)).items():
                 parts = [(record.key, record.value, list(record.headers)) for record in some]
                 queues.append((place, _batches(producer, parts, now_ms)))
-        last_batch = queues[0][1][-1]
-        records_last = last_batch.record_count()
+        last_records: int = queues[0][1][-1].record_count()
         acks = await _settled(_send_all(producer, queues))
-        base = acks[0][-1].offset
-        if base < 0:
+        last_offset: int = acks[0][-1].offset
+        if last_offset < 0:
             raise UnknownOutcomeError("the broker took the changelog for a repetition")
-        return int(base) + records_last
+        return last_offset + last_records
 
     async def _placed(
         self, producer: _Producer, name: str, records: Sequence[Outgoing]

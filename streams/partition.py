@@ -48,28 +48,11 @@ from streams.changelog import MARKER_KEY, Marker, Position
 from streams.dead_letters import publishable
 from streams.due import DueIndex
 from streams.metrics import Metrics
-from streams.seams import (
-    INPUTS,
-    NOTHING,
-    Changes,
-    Clock,
-    Committed,
-    ConflictError,
-    FencedError,
-    Log,
-    Meta,
-    RefusedError,
-    Store,
-    UnavailableError,
-    UnknownOutcomeError,
-)
+from streams.seams import INPUTS, NOTHING, Changes, Clock, Committed, Log, Meta, RefusedError, Store
+from streams.view import View
 
 DUE_AT_ONCE: Final = 2000  # people whose timers fire in one step
 MARKER_WINDOW: Final = 1000  # records looked at first for the last marker, from the end
-FIRST_RETRY_S: Final = 0.05
-LAST_RETRY_S: Final = 1.0
-# Tombstones older than this may be gone from the changelog; half of the topic's `delete.retention.ms`.
-REPLAYABLE_MS: Final = 84 * 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +90,13 @@ class Partition:
         self._place = place
         self._engine = engine
         self._log = log
-        self._store = store
+        self._view = View(place.partition, log, store, clock, metrics)
         self._clock = clock
         self._metrics = metrics
         self._label = str(place.partition)
         self._cache = Cache(place.cache_people)
         self._due = DueIndex()
         self._meta = Meta(0, 0, {}, place.partitions, "", 0)
-        self._settled = False  # between START and the first step nothing of ours can be under way
         self._state = State(place.partition, place.partitions, self._cache.rows, self._cache.profiles)
         self.models: Any = None
 
@@ -145,12 +127,11 @@ class Partition:
         """
         self._cache.clear()
         await self._log.acquire()  # 1
-        self._settled = True
         meta = await (self._from_kafka() if self._log.transactional else self._from_view())  # 2
         self._refuse_other_partitions(meta)
         self._meta = meta
-        await self._repair()  # 3
-        self._due = DueIndex(await self._read_due())
+        await self._view.bring(meta, settled=True)  # 3
+        self._due = DueIndex(await self._view.due(meta))
         self._report()
 
     async def step(
@@ -189,7 +170,7 @@ class Partition:
         now_ms = max(self._clock.now_ms(), self._meta.at_ms)  # a clock set back must not undo the order of steps
         effects = self._engine.step(self._state, batch, now_ms, self.models)  # 2
         self._timed("decide", started_s)
-        due = {person: None for person in batch.due} | effects.due  # whom the engine does not name has no timer left
+        due = dict.fromkeys(batch.due) | effects.due  # whom the engine does not name has no timer left
         await self._commit(effects, due, Meta(self._meta.n + 1, NOTHING, offsets, self._place.partitions, "", now_ms))
         self._cache.trim()
         self._metrics.count(effects.counts)
@@ -214,7 +195,7 @@ class Partition:
 
     async def _from_view(self) -> Meta:
         """Without transactions the view is what knows the offsets; if it is lost, the changelog's last marker."""
-        seen = await self._retry(self._store.meta)
+        seen = await self._view.meta()
         if seen is not None and seen.state == "" and set(seen.offsets) == set(INPUTS):
             return seen
         return await self._from_changelog(Committed({}, ""))
@@ -256,102 +237,17 @@ class Partition:
                 f"Use a topic with {meta.partitions} partitions, or start anew with another DECISIONING_TOPIC_PREFIX"
             )
 
-    # The view
-
-    async def _repair(self) -> None:
-        """Bring the view to the last committed step, wherever it is."""
-        retry_s = FIRST_RETRY_S
-        while True:
-            seen = await self._retry(self._store.meta)
-            if seen is not None and seen.state == "" and (seen.n, seen.d) == (self._meta.n, self._meta.d):
-                break
-            if seen is not None and seen.n > self._meta.n and not self._settled:
-                raise FencedError(f"the view is at step {seen.n}, we are at {self._meta.n}")
-            if seen is not None and seen.n <= self._meta.n:
-                self._metrics.view_behind_steps.labels(self._label).set(self._meta.n - max(seen.n, 0))
-            try:
-                await self._retry(lambda seen=seen: self._rebuild(seen))
-            except ConflictError:
-                # Somebody else is at it. If that is a newer owner, our next transaction fails; if an older one, it
-                # stops at its own next write.
-                await self._clock.sleep(retry_s)
-                retry_s = min(2 * retry_s, LAST_RETRY_S)
-        self._metrics.view_behind_steps.labels(self._label).set(0)
-
-    async def _rebuild(self, seen: Meta | None) -> None:
-        """Replay the changelog into a view that is as seen; wipe it first unless it can be continued."""
-        first, end = await self._log.bounds()
-        target = self._meta
-        if target.d > end:
-            if self._settled:
-                raise RefusedError(
-                    f"partition {self._place.partition}: the changelog ends at {end}, but step {target.n} was committed"
-                    f" at {target.d}; it was truncated or created anew. Restore the topic, or start anew with another"
-                    " DECISIONING_TOPIC_PREFIX and DECISIONING_GROUP"
-                )
-            # Right after a commit its end mark may be missing for some milliseconds: START waits for it.
-            raise UnknownOutcomeError(f"the changelog ends at {end}, step {target.n} at {target.d}")
-        if not self._continuable(seen, first):
-            await self._store.wipe(seen, first)
-            d = first
-        else:
-            assert seen is not None
-            d = seen.d
-        if d < target.d:
-            async with aclosing(self._log.changelog(d, target.d)) as chunks:
-                async for entries, after in chunks:
-                    images = changelog.latest(entry for entry in entries if entry.offset < target.d)
-                    after_d = min(after, target.d)
-                    await self._store.replay(d, after_d, changelog.changes(images), self._clock.now_ms())
-                    d = after_d
-        await self._store.seal(d, target)
-
-    def _continuable(self, seen: Meta | None, first: int) -> bool:
-        """Whether replaying from where the view is gives what a rebuild gives."""
-        if seen is None or seen.state == "torn" or seen.n > self._meta.n or not first <= seen.d <= self._meta.d:
-            return False
-        return seen.state == "replay" or self._clock.now_ms() - seen.at_ms < REPLAYABLE_MS
-
-    async def _read_due(self) -> dict[str, int]:
-        while True:
-            try:
-                return await self._retry(lambda: self._store.due(self._meta.n))
-            except ConflictError as conflict:
-                await self._mend(conflict)
-
-    async def _mend(self, conflict: ConflictError) -> None:
-        """The view is not where it should be: behind, it is brought forward; ahead, somebody else owns it."""
-        if conflict.found > self._meta.n:
-            raise FencedError(f"the view is at step {conflict.found}, we are at {self._meta.n}")
-        await self._repair()
-
-    async def _retry(self, request: Any) -> Any:
-        """Ask Redis until it answers: nothing can be done without it, and all requests may be repeated."""
-        retry_s = FIRST_RETRY_S
-        while True:
-            try:
-                return await request()
-            except UnavailableError:
-                await self._clock.sleep(retry_s)
-                retry_s = min(2 * retry_s, LAST_RETRY_S)
-
     # STEP
 
     async def _load(self, batch: Any) -> None:
-        """READ: whoever the step needs and nobody has loaded. A miss counts only if the view is at our step."""
+        """READ: whoever the step needs and nobody has loaded."""
         while missing := self._engine.reads(self._state, batch):
             people = sorted(missing)
-            while True:
-                try:
-                    rows, profiles = await self._retry(lambda people=people: self._store.read(self._meta.n, people))
-                    break
-                except ConflictError as conflict:
-                    await self._mend(conflict)
+            rows, profiles = await self._view.read(self._meta, people)
             self._cache.load(people, rows, profiles)
 
     async def _commit(self, effects: Effects, due: Mapping[str, int | None], after: Meta) -> None:
         """Transaction and APPLY."""
-        self._settled = False
         started_s = begun_s = self._clock.monotonic_s()
         images = self._images(effects, due)
         records = changelog.encode_images(
@@ -382,31 +278,17 @@ class Partition:
         self._due.update(due)
         self._delays(effects)
         changed = Changes(images.people, images.rows, effects.profiles, due)
-        await self._apply(before, changed)  # 7
+        await self._view.apply(before, self._meta, changed)  # 7
         if not self._log.transactional:
             await self._log.offsets(after.offsets, "")
         self._timed("commit", started_s)
-
-    async def _apply(self, before: Meta, changed: Changes) -> None:
-        label = self._metrics.view_behind_steps.labels(self._label)
-        retry_s = FIRST_RETRY_S
-        while True:
-            try:
-                await self._store.apply(before, self._meta, changed)
-                return
-            except UnavailableError:
-                label.set(1)
-                await self._clock.sleep(retry_s)
-                retry_s = min(2 * retry_s, LAST_RETRY_S)
-            except ConflictError as conflict:
-                await self._mend(conflict)  # brings it to our new step, this one included
-                return
 
     def _images(self, effects: Effects, due: Mapping[str, int | None]) -> Changes:
         """The whole post-image of everyone the step changed, those included of whom only the timer changed."""
         people, rows = list(effects.people), encode_many(effects.rows)
         changed = set(people)
-        assert len(changed) == len(rows) and effects.profiles.keys() <= changed
+        assert len(changed) == len(rows)
+        assert effects.profiles.keys() <= changed
         others = [person for person in due if person not in changed and due[person] != self._due.get(person)]
         if others:
             people += others

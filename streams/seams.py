@@ -1,6 +1,6 @@
 """What the owner of a partition needs from Kafka, Redis and the clock, and what can go wrong there.
 
-`Partition` knows only these. `kafka.py` and `store.py` are the real ones; a simulation drives the same owner with fakes.
+`Partition` knows only these. `kafka.py` and `store.py` are the real ones; tests drive the same owner with fakes.
 """
 
 from __future__ import annotations

@@ -138,6 +138,8 @@ class RedisStore:
 
     async def _run(self, script: Any, args: list[Any]) -> list[Any]:
         """Run a script on this partition's keys; returns what follows its verdict."""
+        verdict: int
+        rest: list[Any]
         verdict, *rest = await _asked(lambda: script(keys=self.keys, args=args))
         if verdict != 0:
             raise ConflictError(int(rest[0]))

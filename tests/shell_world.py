@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import orjson
 
@@ -29,8 +30,8 @@ from streams.seams import (
     UnknownOutcomeError,
 )
 
-
 LATE = 4
+T = TypeVar("T")
 
 
 class Crash(BaseException):
@@ -61,15 +62,18 @@ class Faults:
         `before`: the process dies before it. `after`: after it. `lost`: the request never arrives, which the caller
         cannot know. `unanswered`: it is carried out and the caller cannot know. `late`: as `lost`, but it arrives
         `LATE` operations afterwards.
+    again
+        Number of an operation after which the process dies.
     """
 
     at: int | None = None
     kind: str = "before"
+    again: int | None = None
     count: int = 0
     names: list[str] = field(default_factory=list)
     late: tuple[int, Callable[[], Any]] | None = None
 
-    async def around(self, name: str, operation: Callable[[], Any], unknown: type[Exception]) -> Any:
+    async def around(self, name: str, operation: Callable[[], T], unknown: type[Exception]) -> T:
         """Run an operation, or its failure."""
         await asyncio.sleep(0)
         number, self.count = self.count, self.count + 1
@@ -77,6 +81,9 @@ class Faults:
         if self.late is not None and number == self.late[0]:
             with contextlib.suppress(FencedError, ConflictError):
                 self.late[1]()
+        if number == self.again:
+            operation()
+            raise Crash(name)
         if number != self.at:
             return operation()
         if self.kind == "before":
@@ -108,6 +115,10 @@ class Kafka:
         lines = self.inputs[name]
         lines.append(Line(name, 0, len(lines), key.encode(), value.encode()))
 
+    def entries(self, start: int, end: int) -> list[Entry | None]:
+        """A part of the changelog."""
+        return self.changelog[start:end]
+
     def settle(self) -> None:
         """Abort what an earlier producer left open."""
         if self.open is not None:
@@ -128,7 +139,7 @@ class FakeLog:
         self.pending_changelog: list[tuple[bytes, bytes]] = []
         self.pending_offsets = Committed({}, "")
 
-    async def _do(self, name: str, operation: Callable[[], Any]) -> Any:
+    async def _do(self, name: str, operation: Callable[[], T]) -> T:
         return await self.faults.around(name, operation, UnknownOutcomeError)
 
     def _fence(self, epoch: int) -> None:
@@ -156,7 +167,7 @@ class FakeLog:
     async def changelog(self, start: int, end: int) -> AsyncGenerator[tuple[Sequence[Entry], int], None]:
         while start < end:
             upto = min(start + 3, len(self.kafka.changelog))
-            some = await self._do("changelog", lambda s=start, u=upto: self.kafka.changelog[s:u])
+            some: list[Entry | None] = await self._do("changelog", partial(self.kafka.entries, start, upto))
             yield [entry for entry in some if entry is not None], upto
             start = upto
 
@@ -239,7 +250,7 @@ class FakeStore:
         self.redis = redis
         self.faults = faults
 
-    async def _do(self, name: str, operation: Callable[[], Any]) -> Any:
+    async def _do(self, name: str, operation: Callable[[], T]) -> T:
         return await self.faults.around(name, operation, UnavailableError)
 
     def _at(self, n: int) -> None:

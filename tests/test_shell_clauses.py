@@ -6,16 +6,22 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
-from streams.partition import Partition
 from streams.seams import ConflictError, FencedError, RefusedError, UnknownOutcomeError
+from streams.view import View
 from tests import test_shell_partition as battery
-from tests.shell_world import Faults, FakeLog, FakeStore, Kafka, Redis
+from tests.shell_world import FakeLog, FakeStore, Faults, Kafka, Redis
 
 KINDS = ("before", "after", "lost", "unanswered", "late")
+
+
+async def _failing(kafka: Kafka, redis: Redis, at: int, kind: str) -> None:
+    """One operation fails."""
+    await battery.live(kafka, redis, Faults(at, kind))
 
 
 async def _interleaved(kafka: Kafka, redis: Redis, pause: int, resume: int) -> None:
@@ -54,17 +60,11 @@ def _right(kafka: Kafka, redis: Redis) -> bool:
 
 def violated() -> bool:
     """Whether any of the battery's runs ends wrong."""
-    runs: list[Callable[[Kafka, Redis], Any]] = [
-        lambda kafka, redis, at=at, kind=kind: battery.live(kafka, redis, Faults(at, kind))
-        for at in range(len(battery.OPERATIONS))
-        for kind in KINDS
-    ]
-    runs += [
-        lambda kafka, redis, pause=pause, resume=resume: _interleaved(kafka, redis, pause, resume)
-        for pause in range(0, len(battery.OPERATIONS))
-        for resume in range(3, len(battery.OPERATIONS), 5)
-    ]
-    runs += [lambda kafka, redis, until=until: _forgetful(kafka, redis, until) for until in range(10)]
+    operations = range(len(battery.OPERATIONS))
+    runs: list[Callable[[Kafka, Redis], Any]] = []
+    runs += [partial(_failing, at=at, kind=kind) for at in operations for kind in KINDS]
+    runs += [partial(_interleaved, pause=pause, resume=resume) for pause in operations for resume in operations[3::5]]
+    runs += [partial(_forgetful, until=until) for until in range(10)]
     for run in runs:
         kafka, redis = Kafka(), Redis()
         battery.fill(kafka)
@@ -129,10 +129,10 @@ def read_anyway(monkeypatch: pytest.MonkeyPatch) -> None:
 def no_repair(monkeypatch: pytest.MonkeyPatch) -> None:
     """START without bringing the view to n."""
 
-    async def repair(self: Partition) -> None:
-        self._store.redis.meta = self._meta  # type: ignore[attr-defined]
+    async def bring(self: View, target: Any, **_: Any) -> None:
+        self._store.redis.meta = target  # type: ignore[attr-defined]
 
-    monkeypatch.setattr(Partition, "_repair", repair)
+    monkeypatch.setattr(View, "bring", bring)
 
 
 def offsets_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
@@ -100,7 +99,7 @@ class World:
             await self.producer.send_and_wait(topic, value.encode(), key=person, partition=PARTITION)
             self.added += 1
 
-    def owner(self, deaths: Deaths | None = None, cache: int = 2) -> Partition:
+    def owner(self, deaths: Deaths | None = None, cache: int = 2) -> Any:
         log: Any = KafkaLog(self.cluster, PARTITION)
         store: Any = RedisStore(self.scripts, self.group, PARTITION)
         self.logs.append(log)
@@ -131,7 +130,7 @@ class World:
         while owner.next_due_ms() is not None:
             await owner.step([], [], owner.offsets, 10**13)
 
-    async def live(self, deaths: Deaths | None = None) -> Partition:
+    async def live(self, deaths: Deaths | None = None) -> Any:
         """Start and work until all is handled; START again after every unknown outcome."""
         owner = self.owner(deaths)
         while True:
@@ -162,7 +161,8 @@ class World:
         entries = [Entry(r.offset, r.key, r.value) for r in (await self.read("changelog"))[0]]
         images = changelog.latest(entries)
         keys = RedisStore(self.scripts, self.group, PARTITION).keys
-        rows, profiles = await self.client.hgetall(keys[1]), await self.client.hgetall(keys[2])
+        rows: Any = await self.client.hgetall(keys[1])
+        profiles: Any = await self.client.hgetall(keys[2])
         assert rows == {person.encode(): image.row for person, image in images.items()}
         assert profiles == {person.encode(): image.profile for person, image in images.items() if image.profile}
         assert {p.decode(): int(decode(row)["zone"]) for p, row in rows.items()} == counts
@@ -189,6 +189,7 @@ def test_a_death_between_any_two_steps_of_the_protocol(kafka: str, redis_url: st
         await world.add("add", "in 500", "forward", "bad")
         await world.live()
         at = 0
+        deaths = Deaths()
         reached = True
         while reached:
             for after in (False, True):
@@ -213,7 +214,7 @@ def test_a_former_owner_is_fenced(kafka: str, redis_url: str, topic_prefix: str)
         await world.add("add", "add", "add")
         former = await world.live()
         await world.add("add", "add", "add")
-        log, store = former._log, former._store
+        log, store = former._log, former._view._store
         await log.begin()
         await log.append([(b"ann", b"never seen")], {})
         owner = world.owner()
@@ -282,7 +283,7 @@ def test_expired_offsets_come_from_the_last_marker(kafka: str, redis_url: str, t
         for deleted in admin.delete_consumer_groups([world.group]).values():
             await asyncio.to_thread(deleted.result)
         assert not (await world.cluster.committed(PARTITION)).offsets
-        await world.client.delete(*owner._store.keys)
+        await world.client.delete(*owner._view._store.keys)
         await world.add("add", "add")
         again = await world.live()
         assert again.step_number > owner.step_number
@@ -356,7 +357,7 @@ def test_at_least_once_keeps_its_offsets_in_redis(kafka: str, redis_url: str, to
         async def commit(_: Any) -> None:
             """Nobody watches."""
 
-        def owner() -> Partition:
+        def owner() -> Any:
             log = KafkaLog(world.cluster, PARTITION, commit)
             world.logs.append(log)
             store = RedisStore(world.scripts, world.group, PARTITION)
@@ -371,7 +372,7 @@ def test_at_least_once_keeps_its_offsets_in_redis(kafka: str, redis_url: str, to
         await second.start()
         assert second.step_number == first.step_number
         await world.work(second)
-        await world.client.delete(*second._store.keys)
+        await world.client.delete(*second._view._store.keys)
         third = owner()
         await third.start()
         assert (third.step_number, third.offsets) == (second.step_number, second.offsets)

@@ -155,7 +155,7 @@ def test_a_step_of_many_people(run: Callable[[Scenario], None]) -> None:
         changes = Changes(
             people,
             [person.encode() for person in people],
-            {person: b"profile" for person in people},
+            dict.fromkeys(people, b"profile"),
             {person: i for i, person in enumerate(people)},
         )
         await store.apply(START, NEXT, changes)

@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,7 @@ class Shop:
 
     def buyers(self, count: int) -> list[dict[str, Any]]:
         """So many new people with an address, each of whom puts something into the cart, and nothing else."""
-        events = []
+        events: list[dict[str, Any]] = []
         for number in range(self.people, self.people + count):
             user = f"u{number}"
             traits = {"email": f"{user}@example.com"}
@@ -182,7 +182,7 @@ def shop(kafka: str, redis_url: str, topic_prefix: str, tmp_path: Path) -> Itera
 
 
 def test_two_workers_one_killed_one_stopped(shop: Shop) -> None:
-    """kill -9 of one, SIGTERM of the other, a third takes over, with events flowing: each decision once."""
+    """One killed with -9, SIGTERM of the other, a third takes over, with events flowing: each decision once."""
     first, second = shop.worker(), shop.worker()
     wait_until(lambda: first.ready() and second.ready(), "two workers", DEADLINE_S)
     shop.send(*shop.buyers(100), pause_s=0.002)
