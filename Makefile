@@ -64,8 +64,8 @@ services: $(INSTALLED)
 $(KAFKA)/.complete: tests/kafka/pom.xml
 	@echo "copying the jars of Apache Kafka $(KAFKA_VERSION)"
 	@rm -rf $(KAFKA) $(KAFKA)-formatted
-	@mvn -q -B -Dstyle.color=never --strict-checksums -f $< dependency:copy-dependencies \
-	  -Dkafka.version=$(KAFKA_VERSION) -DincludeScope=runtime -DoutputDirectory=$(CURDIR)/$(KAFKA)
+	@mvn -q -B --strict-checksums -f $< dependency:copy-dependencies -Dkafka.version=$(KAFKA_VERSION) \
+	  -DincludeScope=runtime -DoutputDirectory=$(CURDIR)/$(KAFKA) | sed 's/\x1b\[[0-9;]*m//g'
 	@touch $@
 
 # `requirements.lock` has everything, `deploy/requirements.lock` what the image needs, in the same versions.
