@@ -200,7 +200,7 @@ class Engine:
         folded = np.zeros(len(batch.events), np.bool_)
         slot = np.array([work.slot[batch.people[index]] for index in accepted.tolist()], np.int64)
         settled = work.rows["flags"] == 0
-        settled[[work.slot[person] for person in _moving(batch) if person in work.slot]] = False
+        settled[[work.slot[person] for person in _moving(work, batch)]] = False
         plain = settled[slot]
         folded[accepted[plain]] = True
         counted = plain & (np.array(kinds, np.int64)[accepted] != SILENT)
@@ -315,13 +315,22 @@ class Engine:
             work.count("dead_letters_total", letter.reason)
 
 
-def _moving(batch: Batch) -> set[str]:
-    """Ids that this batch may merge into somebody."""
+def _moving(work: Work, batch: Batch) -> set[str]:
+    """People of this partition whose events this batch may have to count for somebody else halfway through."""
     named = {message.person for message in batch.messages}
     for event in batch.events:
-        if event.type in ("identify", "alias"):
-            named.update(name for name in (event.anonymous_id, event.previous_id) if name and name != event.person)
-    return named
+        if event.type == "identify" and event.anonymous_id and event.anonymous_id != event.person:
+            named.add(event.anonymous_id)
+        elif event.type == "alias" and event.previous_id:
+            named.update((event.previous_id, event.person))  # an alias may move the owner of its id, too
+    todo = [person for person in named if person in work.slot]
+    moving = set(todo)
+    while todo:
+        owner = work.profile(todo.pop()).moved_to
+        if owner is not None and owner in work.slot and owner not in moving:
+            moving.add(owner)
+            todo.append(owner)
+    return moving
 
 
 def _forward(work: Work, batch: Batch, index: int, person: str, path: list[str]) -> None:
