@@ -29,9 +29,7 @@ def load_file(path: Path) -> Config:
     config, findings = _read(path)
     if config is None:
         errors = [str(finding) for finding in findings if finding.severity == "error"]
-        raise Failure(
-            "\n".join([*errors, f"{path} cannot be used; mend {_count(len(errors), 'error')}"]), WRONG_USE
-        )
+        raise Failure("\n".join([*errors, f"{path} cannot be used; mend {_count(len(errors), 'error')}"]), WRONG_USE)
     _print_findings(findings)
     return config
 
@@ -87,9 +85,7 @@ def read_bytes(path: Path, limit_bytes: int) -> bytes:
 
 def unreadable(path: Path, error: OSError) -> Failure:
     """What to say about a file that cannot be opened, read or written."""
-    return Failure(
-        f"{path}: {(error.strerror or str(error)).lower()}; check the path and its rights", WRONG_USE
-    )
+    return Failure(f"{path}: {(error.strerror or str(error)).lower()}; check the path and its rights", WRONG_USE)
 
 
 def _read(path: Path) -> tuple[Config | None, list[Finding]]:

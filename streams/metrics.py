@@ -80,9 +80,7 @@ class Metrics:
         )
         self.lag_records = self._gauge("lag_records", "Records of a partition not yet read.")
         self.timers_pending = self._gauge("timers_pending", "Timers of a partition that have not fired.")
-        self.view_behind_steps = self._gauge(
-            "view_behind_steps", "Committed steps that Redis does not have yet."
-        )
+        self.view_behind_steps = self._gauge("view_behind_steps", "Committed steps that Redis does not have yet.")
         self.fenced = Counter(
             "fenced_total",
             "Times a newer owner took a partition from us.",
@@ -92,9 +90,7 @@ class Metrics:
         for stage in STAGES:
             self.batch_seconds.labels(stage)  # a stage that never ran shows as 0, not as absent
 
-    def _histogram(
-        self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]
-    ) -> Histogram:
+    def _histogram(self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
         return Histogram(name, text, labels, namespace=NAMESPACE, buckets=buckets, registry=self.registry)
 
     def _gauge(self, name: str, text: str) -> Gauge:

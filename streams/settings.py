@@ -83,9 +83,7 @@ class Settings(BaseSettings):
         description="a URL redis://, rediss:// (TLS; ?ssl_ca_certs=FILE names the authority) or unix://",
         examples=["redis://localhost:6379/0"],
     )
-    config: Path | None = Field(
-        None, description="path of the campaigns' YAML file", examples=["campaigns.yaml"]
-    )
+    config: Path | None = Field(None, description="path of the campaigns' YAML file", examples=["campaigns.yaml"])
     topic_prefix: Formed = Field(
         "", max_length=200, description="at most 200 letters, digits, '.', '_' or '-'", examples=["shop."]
     )
@@ -137,9 +135,7 @@ class Settings(BaseSettings):
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
         "PLAIN", description="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", examples=["SCRAM-SHA-512"]
     )
-    sasl_username: str | None = Field(
-        None, min_length=1, description="a user of Kafka", examples=["decisioning"]
-    )
+    sasl_username: str | None = Field(None, min_length=1, description="a user of Kafka", examples=["decisioning"])
     sasl_password: SecretStr | None = Field(None, description="that user's password", examples=["…"])
     ssl_cafile: Path | None = Field(
         None, description="a PEM file of the authorities to trust", examples=["/etc/kafka/ca.pem"]

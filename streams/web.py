@@ -102,9 +102,7 @@ class WebServer:
         """
         self._thread.start()
         if not self._started.wait(START_TIMEOUT_S):
-            raise WebError(
-                f"the web server does not start within {START_TIMEOUT_S} s; look at the machine's load"
-            )
+            raise WebError(f"the web server does not start within {START_TIMEOUT_S} s; look at the machine's load")
         if self._failure is not None:
             self._thread.join()
             reason = os.strerror(self._failure.errno) if self._failure.errno else self._failure

@@ -68,7 +68,9 @@ def ms(clock: str) -> int:
     return int(datetime.fromisoformat(at(clock)).timestamp() * 1000)
 
 
-def track(clock: str, message_id: str, event: str = "Product Added", user: str = "u1", **more: Any) -> dict[str, Any]:
+def track(
+    clock: str, message_id: str, event: str = "Product Added", user: str | None = "u1", **more: Any
+) -> dict[str, Any]:
     """A track event; `properties`, `anonymousId`, `receivedAt` and others as keywords."""
     body = {"messageId": message_id, "type": "track", "timestamp": at(clock), "userId": user, "event": event}
     body |= {"properties": {}} | more

@@ -62,9 +62,7 @@ def pickle_imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
 def named(paths: list[Path], find: Callable[[ast.AST], Iterator[tuple[int, str]]]) -> list[str]:
     """`file:line name` of everything `find` finds in these files."""
     return [
-        f"{path.relative_to(ROOT)}:{line} {name}"
-        for path in paths
-        for line, name in find(ast.parse(path.read_text()))
+        f"{path.relative_to(ROOT)}:{line} {name}" for path in paths for line, name in find(ast.parse(path.read_text()))
     ]
 
 
@@ -152,9 +150,7 @@ def test_the_lock_is_by_hash_and_names_no_registry() -> None:
     entries = re.split(r"\n(?=[a-z0-9])", text)
     entries = [entry for entry in entries if re.match(r"[a-z0-9]", entry)]
     assert len(entries) > 50
-    assert [
-        entry.split("\n")[0] for entry in entries if "==" not in entry or "--hash=sha256:" not in entry
-    ] == []
+    assert [entry.split("\n")[0] for entry in entries if "==" not in entry or "--hash=sha256:" not in entry] == []
     locked = {re.split(r"[=\[ ]", entry)[0].lower() for entry in entries}
     wanted = [*PROJECT["project"]["dependencies"]]
     for extra in PROJECT["project"]["optional-dependencies"].values():

@@ -458,7 +458,7 @@ def test_an_empty_batch_is_nothing() -> None:
         (..., NOW_MS, True),
     ],
 )
-def test_a_time_that_cannot_be_is_the_records_own(timestamp: Any, at_ms: int, clamped: bool) -> None:  # noqa: FBT001
+def test_a_time_that_cannot_be_is_the_records_own(timestamp: Any, at_ms: int, clamped: bool) -> None:
     """Absent, more than 5 minutes after or 400 days before the record's time: that time counts, and says so."""
     decoded = decode([line(timestamp=timestamp)], {})
     assert (decoded.events[0].at_ms, decoded.events[0].clamped, decoded.clamped) == (at_ms, clamped, int(clamped))

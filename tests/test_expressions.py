@@ -94,7 +94,7 @@ ENV: dict[str, Any] = {
         ("{'a': 1}['a'] == 1 && {'a': [1]}.a.size() == 1", True),
     ],
 )  # fmt: skip
-def test_conditions_hold_or_not(text: str, holds: bool) -> None:  # noqa: FBT001  # an expected value
+def test_conditions_hold_or_not(text: str, holds: bool) -> None:  # an expected value
     """Whole numbers and decimals compare and calculate as people expect; nothing fails."""
     assert expressions.compile(text).test(ENV) == (holds, None)
 

@@ -67,10 +67,7 @@ def test_counting_what_a_step_says() -> None:
     metrics.count({**step, ("duplicates_total",): 2})
     shown = _shown(metrics)
     assert 'decisioning_events_total{type="track"} 6.0' in shown
-    assert (
-        'decisioning_decisions_total{action="suppress",campaign="cart",channel="",reason="expired"} 2.0'
-        in shown
-    )
+    assert 'decisioning_decisions_total{action="suppress",campaign="cart",channel="",reason="expired"} 2.0' in shown
     assert "decisioning_duplicates_total 2.0" in shown
 
 
@@ -81,9 +78,7 @@ def test_a_negative_reward_stops_nothing() -> None:
     assert "reward_total{" not in _shown(metrics)
 
 
-@pytest.mark.parametrize(
-    "counts", [{("typo_total",): 1}, {("events_total",): 1}, {("duplicates_total", "x"): 1}]
-)
+@pytest.mark.parametrize("counts", [{("typo_total",): 1}, {("events_total",): 1}, {("duplicates_total", "x"): 1}])
 def test_a_wrong_name_or_number_of_labels_is_a_mistake_in_the_code(
     counts: dict[tuple[str, ...], float],
 ) -> None:

@@ -23,9 +23,7 @@ async def _produce(bootstrap: str, topic: str, value: bytes) -> None:
     await admin.start()
     await admin.create_topics([NewTopic(topic, 1, 1, topic_configs={"max.message.bytes": "12000000"})])
     await admin.close()
-    producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap, transactional_id=topic, max_request_size=12_000_000
-    )
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id=topic, max_request_size=12_000_000)
     await producer.start()
     async with producer.transaction():
         await producer.send_and_wait(topic, value, partition=0)
@@ -41,9 +39,7 @@ async def _end_offset(bootstrap: str, topic: str) -> int:
     return int(offsets[partition])
 
 
-def test_broker_keeps_a_large_transaction_over_a_crash(
-    kafka_server: services.LocalKafka, topic_prefix: str
-) -> None:
+def test_broker_keeps_a_large_transaction_over_a_crash(kafka_server: services.LocalKafka, topic_prefix: str) -> None:
     """A committed record of 10 MB is still there after kill -9 and a restart on the same port."""
     topic = f"{topic_prefix}large"
     asyncio.run(_produce(kafka_server.bootstrap, topic, b"x" * TEN_MB))
@@ -74,9 +70,7 @@ def test_servers_die_with_the_run(how: signal.Signals, redis_server: services.Lo
         input()
     """
     pipe = subprocess.PIPE
-    with subprocess.Popen(
-        [sys.executable, "-c", script], cwd=services.ROOT, stdin=pipe, stdout=pipe
-    ) as owner:
+    with subprocess.Popen([sys.executable, "-c", script], cwd=services.ROOT, stdin=pipe, stdout=pipe) as owner:
         assert owner.stdout is not None
         server = int(owner.stdout.readline())
         owner.send_signal(how)

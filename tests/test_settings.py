@@ -152,7 +152,5 @@ def test_unknown_variables_are_named_with_the_closest_known_one() -> None:
         }
     )
     assert len(warnings) == 2
-    assert (
-        "DECISIONING_KAFKAS is not a setting and has no effect; did you mean DECISIONING_KAFKA?" in warnings
-    )
+    assert "DECISIONING_KAFKAS is not a setting and has no effect; did you mean DECISIONING_KAFKA?" in warnings
     assert "DECISIONING_ZZZ" in warnings[1]

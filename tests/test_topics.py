@@ -54,9 +54,7 @@ def test_topics_are_created_as_the_worker_needs_them(kafka: str, topic_prefix: s
     assert {name for name, outcome in outcomes.items() if outcome.state == "created"} == PARTITIONED | SINGLE
     partitions, configs = asyncio.run(_describe(kafka, topic_prefix))
     assert partitions == dict.fromkeys(PARTITIONED, 3) | dict.fromkeys(SINGLE, 1)
-    appended = {
-        name for name, config in configs.items() if config["message.timestamp.type"] == "LogAppendTime"
-    }
+    appended = {name for name, config in configs.items() if config["message.timestamp.type"] == "LogAppendTime"}
     assert appended == {"events", "internal"}
     compacted = {name for name, config in configs.items() if config["cleanup.policy"] == "compact"}
     assert compacted == {"changelog", "models", "control", "catalog"}
@@ -117,7 +115,5 @@ def test_a_topic_that_would_go_wrong_is_refused(
 
 def test_no_broker_is_said_in_one_line() -> None:
     """The line names the address and where to set it."""
-    with pytest.raises(
-        topics.TopicsError, match=r"^Kafka at 127\.0\.0\.1:1 does not answer .* DECISIONING_KAFKA"
-    ):
+    with pytest.raises(topics.TopicsError, match=r"^Kafka at 127\.0\.0\.1:1 does not answer .* DECISIONING_KAFKA"):
         _create(_settings("127.0.0.1:1", ""))
