@@ -93,6 +93,7 @@ class Simulated(NamedTuple):
 class _Visit:
     person: int
     device: str
+    anonymous: bool  # when it began
     user: str | None  # None: anonymous so far
     introduced: bool  # identified in this visit or before, so that we have an address
     cart: str
@@ -229,13 +230,12 @@ class _Shop:
         """A visit of somebody, begun now; nothing is recorded before its first step."""
         self._visits_begun += 1
         number = self._visits_begun
-        person = int(
-            np.searchsorted(self._popularity, self._dice.roll() * self._popularity[-1], side="right")
-        )
+        person = int(np.searchsorted(self._popularity, self._dice.roll() * self._popularity[-1], side="right"))
         anonymous = self._dice.roll() < ANONYMOUS_SHARE
         return _Visit(
             person=person,
             device=f"a-{self._seed}-{number}",
+            anonymous=anonymous,
             user=None if anonymous else f"u-{person}",
             introduced=person in self._known and not anonymous,
             cart=f"c-{self._seed}-{number}",
@@ -304,7 +304,7 @@ class _Shop:
         self._count += 1
         at_ms = int(self._now_ms)
         ids = {"userId": visit.user} if visit.user else {}
-        if visit.user is None or call["type"] == "identify":
+        if visit.user is None or (visit.anonymous and call["type"] == "identify"):
             ids["anonymousId"] = visit.device
         event = {
             "messageId": f"m-{self._seed}-{self._count}",

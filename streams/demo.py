@@ -111,7 +111,8 @@ def _watch(
 ) -> tuple[list[Point], Moment]:
     """Show the run until its time is over or somebody ends it, then let the worker catch up."""
     begun_s = time.monotonic()
-    history = deque([worker.gauges()], maxlen=RATE_FRAMES + 1)
+    first = worker.gauges()
+    history = deque([first], maxlen=RATE_FRAMES + 1)
     points: list[Point] = []
     with demo_screen.screen(console) as screen:
         while True:
@@ -127,6 +128,8 @@ def _watch(
     while (gauges := worker.gauges()).lag and time.monotonic() < deadline_s:
         time.sleep(FRAME_S)
     time.sleep(FRAME_S)  # the reader's last fetch
+    # What it took to start is not the events' cost.
+    gauges = dataclasses.replace(gauges, cpu_s=gauges.cpu_s - first.cpu_s)
     return points, dataclasses.replace(moment, gauges=gauges)
 
 
