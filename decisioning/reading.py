@@ -172,9 +172,27 @@ def fast_event(value: bytes, keys: int) -> Event | None:
         known += 1 + len(props)
     if context is not _ABSENT:
         known += 1 + len(context)
+        for one in context.values():  # `library`, `page`, … of every SDK
+            if type(one) is dict:
+                known += len(one)
+    if known != keys:
+        known += _rarer_keys(event)
     if known != keys and _known_keys(event) != keys:
         return None
     return event
+
+
+def _rarer_keys(event: Event) -> int:
+    """Count what SDKs send beside the rest, all of it at the top."""
+    return (
+        (event.anonymous_id is not None and event.anonymous_id != "")
+        + (event.sent_at is not None)
+        + (event.received_at is not None)
+        + (event.original_timestamp is not None)
+        + (event.channel != "")
+        + (event.version != "")
+        + (event.integrations is not _ABSENT and 1 + len(event.integrations))
+    )
 
 
 _COUNTED = tuple(
