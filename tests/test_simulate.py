@@ -76,7 +76,7 @@ def test_some_visitors_sign_in_later() -> None:
     identified = {event["anonymousId"]: event["userId"] for event in identifies if "anonymousId" in event}
     anonymous = {event["anonymousId"] for event in events if "userId" not in event}
     assert len(anonymous & identified.keys()) > 100
-    assert len(anonymous & identified.keys()) > 0.8 * len(identified)  # the others signed in first of all
+    assert len(anonymous & identified.keys()) > 0.5 * len(identified)  # the others signed in first of all
     assert all("@" in event["traits"]["email"] for event in identifies)
 
 
