@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -13,7 +13,7 @@ from decisioning import decision
 from decisioning.choice import Choices, choose_channel, choose_group, choose_send_time, choose_variants
 from decisioning.config import Config
 from decisioning.decision import AsOf, Outcome
-from decisioning.eligibility import Case, address_of, examine, fatigue_of, zone_of
+from decisioning.eligibility import Case, Verdict, address_of, examine, fatigue_of, zone_of
 from decisioning.lifecycle import CHANNELS
 from decisioning.localtime import DAY_MS
 from decisioning.plan import Plan
@@ -65,14 +65,17 @@ class Decider:
 
     def end(self, work: Work, person: str, cancelled: Cancelled, moment: Moment) -> None:
         """Record a timer that ended before it was due: cancelled, or without room."""
-        reason = "cancelled" if cancelled.by is not None else "not_eligible"
-        outcome = self._outcome(person, cancelled.pending, [reason], moment)
-        self._record(work, replace(outcome, cancelled_by=cancelled.by))
+        outcome = self._suppressed(person, cancelled.pending, moment)
+        outcome.reasons = ["cancelled" if cancelled.by is not None else "not_eligible"]
+        outcome.cancelled_by = cancelled.by
+        self._record(work, outcome)
 
     def erase(self, work: Work, person: str, moment: Moment) -> None:
         """Record that the person's timers ended because the person was erased."""
         for pending in work.profile(person).pending:
-            self._record(work, self._outcome(person, pending, ["erased"], moment))
+            outcome = self._suppressed(person, pending, moment)
+            outcome.reasons = ["erased"]
+            self._record(work, outcome)
 
     def view(self, work: Work, person: str, now_ms: int) -> UserView:
         """What rules and texts may read of a person."""
@@ -82,12 +85,12 @@ class Decider:
 
     def _decide(self, work: Work, person: str, pending: Pending, moment: Moment) -> Outcome | None:
         """The outcome of one timer; None where it waits for the end of quiet hours."""
-        plan = self.plans.get(pending.campaign)
-        by = cancelled_by(pending, moment.now_ms)
-        suppressed = self._outcome(person, pending, ["cancelled"], moment)
-        if plan is None or by is not None:
-            return replace(suppressed, cancelled_by=by)
-        case = self._case(work, person, plan, pending, moment.now_ms)
+        plan, outcome = self.plans.get(pending.campaign), self._suppressed(person, pending, moment)
+        outcome.cancelled_by = cancelled_by(pending, moment.now_ms)
+        if plan is None or outcome.cancelled_by is not None:
+            outcome.reasons = ["cancelled"]
+            return outcome
+        case = self._case(work, outcome, plan)
         verdict = examine(case)
         for where in verdict.errors:
             work.count("expression_errors_total", where)
@@ -96,44 +99,53 @@ class Decider:
             if DEFERRED not in pending.deferred:
                 pending.deferred.append(DEFERRED)
             return None
-        if verdict.reasons:
-            return replace(suppressed, reasons=verdict.reasons, channel_reasons=verdict.refused)
+        outcome.channel_reasons = verdict.refused
+        outcome.reasons = verdict.reasons or self._choose(work, case, verdict, outcome)
+        return outcome
+
+    def _choose(self, work: Work, case: Case, verdict: Verdict, outcome: Outcome) -> list[str]:
+        """Make all choices and say in `outcome` what they are; the reasons to go with them."""
         choices = Choices()
-        context = self._context(work, person, moment.now_ms)
-        decided = replace(suppressed, choices=choices, channel_reasons=verdict.refused, context=context)
+        outcome.context = self._context(work, case.person, case.now_ms)
         if not choose_group(choices, case):
-            return replace(decided, action="holdout", reasons=["holdout"])
+            outcome.choices, outcome.action = choices, "holdout"
+            return ["holdout"]
         channel = choose_channel(choices, verdict.channels, case)
         choose_send_time(choices)
-        if not choose_variants(choices, case):
+        awake = choose_variants(choices, case)
+        outcome.asleep = choices.asleep
+        if not awake:
             for slot in choices.asleep:
-                work.count("asleep_variants_total", plan.id, slot)
-            return replace(suppressed, reasons=["not_eligible"], asleep=choices.asleep)
-        address = address_of(self.config, case.profile, person, channel)
-        return replace(decided, action="send", reasons=list(pending.deferred), address=address)
+                work.count("asleep_variants_total", case.plan.id, slot)
+            return ["not_eligible"]
+        outcome.choices, outcome.action = choices, "send"
+        outcome.address = address_of(self.config, case.profile, case.person, channel)
+        return list(case.pending.deferred)
 
-    def _outcome(self, person: str, pending: Pending, reasons: list[str], moment: Moment) -> Outcome:
-        """A suppression, from which any other outcome is made by replacing what differs."""
+    def _suppressed(self, person: str, pending: Pending, moment: Moment) -> Outcome:
+        """A decision not to send, for reasons still to be said."""
         return Outcome(
+            decision_id=decision.decision_id(pending.campaign, pending.person, pending.first.message_id),
             plan=self.plans.get(pending.campaign),
             pending=pending,
             person=person,
             action="suppress",
-            reasons=reasons,
+            reasons=[],
             decided_ms=moment.now_ms,
             as_of=moment.as_of,
             config_version=self.config.version_hash,
             choices=Choices(),
-            context={},
         )
 
-    def _case(self, work: Work, person: str, plan: Plan, pending: Pending, now_ms: int) -> Case:
+    def _case(self, work: Work, outcome: Outcome, plan: Plan) -> Case:
+        person, pending, now_ms = outcome.person, outcome.pending, outcome.decided_ms
         profile = work.profile(person)
+        user = self.view(work, person, now_ms)
         body: dict[str, Any] = orjson.loads(pending.latest.body)
         path = plan.campaign.requires_stock
         product = "" if path is None else path.key(body)
         return Case(
-            decision_id=decision.decision_id(pending.campaign, pending.person, pending.first.message_id),
+            decision_id=outcome.decision_id,
             plan=plan,
             config=self.config,
             person=person,
@@ -141,8 +153,8 @@ class Decider:
             pending=pending,
             now_ms=now_ms,
             zone=zone_of(self.config, profile),
-            env=environment(plan, body, self.view(work, person, now_ms), now_ms),
-            fatigue=fatigue_of(self.config, profile, now_ms),
+            env=environment(plan, body, user, now_ms),
+            fatigue=user.fatigue,
             in_stock=work.state.stock.get(product, True),
         )
 

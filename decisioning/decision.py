@@ -28,10 +28,11 @@ class AsOf:
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
-    """One decision, whatever its action, with all that explains it."""
+    """One decision, whatever its action, with all that explains it; filled in while it is made, then published."""
 
+    decision_id: str
     plan: Plan | None  # None: the campaign is no longer configured
     pending: Pending
     person: str
@@ -41,16 +42,11 @@ class Outcome:
     as_of: AsOf
     config_version: str
     choices: Choices
-    context: dict[str, float]
+    context: dict[str, float] = field(default_factory=dict)
     channel_reasons: dict[str, list[str]] = field(default_factory=dict)
     asleep: dict[str, dict[str, str]] = field(default_factory=dict)  # slot -> arm -> why it was not eligible
     address: str | None = None
     cancelled_by: str | None = None
-
-    @property
-    def decision_id(self) -> str:
-        """Id of the decision."""
-        return decision_id(self.pending.campaign, self.pending.person, self.pending.first.message_id)
 
 
 def decision_id(campaign: str, person: str, message_id: str) -> str:
@@ -95,7 +91,7 @@ def logged(outcome: Outcome) -> Outgoing:
     record["propensity"] = choices.propensity()
     record["joint_propensity"] = choices.joint_propensity() if choices.chosen else None
     record["arms"] = choices.arms
-    record["asleep"] = outcome.asleep or choices.asleep
+    record["asleep"] = outcome.asleep
     record["context"] = outcome.context
     record["model_versions"] = {}
     record["random_draw"] = choices.random_draw

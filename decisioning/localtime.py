@@ -147,4 +147,11 @@ def iso(at_ms: int) -> str:
     >>> iso(0)
     '1970-01-01T00:00:00.000Z'
     """
-    return f"{(_EPOCH + timedelta(milliseconds=at_ms)).strftime('%Y-%m-%dT%H:%M:%S')}.{at_ms % 1000:03d}Z"
+    second, millisecond = divmod(at_ms, 1000)
+    return f"{_second(second)}.{millisecond:03d}Z"
+
+
+@lru_cache(maxsize=4096)
+def _second(second: int) -> str:
+    """A decision's record has half a dozen times, most of them equal to those of its neighbours to the second."""
+    return (_EPOCH + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%S")
