@@ -32,10 +32,10 @@ bench: $(INSTALLED) ## CPU per event of the pure core, by stage, beside a plain 
 	$(BIN)/python benchmarks/core.py $(ARGS)
 
 chaos: services ## kill and restart workers, broker and Redis at random (MINUTES=10)
-	MINUTES=$(MINUTES) $(BIN)/python -m pytest -m chaos --timeout 0 $(ARGS)
+	MINUTES=$(MINUTES) $(BIN)/python -m pytest -s -m chaos --timeout 0 $(ARGS)
 
 soak: services ## run under load and watch memory and delays (MINUTES=10)
-	MINUTES=$(MINUTES) $(BIN)/python -m pytest -m soak --timeout 0 $(ARGS)
+	MINUTES=$(MINUTES) $(BIN)/python -m pytest -s -m soak --timeout 0 $(ARGS)
 
 install: $(INSTALLED) ## the virtual environment, exactly as locked
 

@@ -11,7 +11,7 @@ def anonymous(
     clock: str, message_id: str, anonymous_id: str, event: str = "Product Added", **more: Any
 ) -> dict[str, Any]:
     """A track event of a person who is not known yet."""
-    return track(clock, message_id, event, user=None, anonymousId=anonymous_id, **more)  # type: ignore[arg-type]
+    return track(clock, message_id, event, user=None, anonymousId=anonymous_id, **more)
 
 
 def alias(clock: str, message_id: str, previous: str, user: str) -> dict[str, Any]:
