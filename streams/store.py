@@ -7,6 +7,7 @@ an owner that was paused cannot undo the work of the next one, and whatever Redi
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Final
@@ -101,7 +102,9 @@ class RedisStore:
         profiles: list[bytes | None] = []
         for start in range(0, len(people), READ_AT_ONCE):
             part = people[start : start + READ_AT_ONCE]
-            some_rows, some_profiles = await self._run(self._scripts.read, [n, *part])
+            some_rows, some_profiles = await self._run(
+                self._scripts.read, [n, *_list([person.encode() for person in part])]
+            )
             rows += some_rows
             profiles += some_profiles
         return rows, profiles
@@ -120,7 +123,7 @@ class RedisStore:
     async def apply(self, before: Meta, after: Meta, changes: Changes) -> None:
         """See `seams.Store`."""
         place = [before.n, before.d, after.n, after.d, _encode(after.offsets), after.partitions, after.at_ms]
-        await self._run(self._scripts.apply, place + _runs(changes))
+        await self._run(self._scripts.apply, [*place, *_runs(changes)])
 
     async def wipe(self, seen: Meta | None, d: int) -> None:
         """See `seams.Store`."""
@@ -164,16 +167,21 @@ async def _asked(request: Callable[[], Any]) -> Any:
         raise UnavailableError(f"{type(error).__name__}: {error}") from error
 
 
-def _runs(changes: Changes) -> list[Any]:
-    """What the scripts write, each run headed by its number of arguments."""
-    rows: list[Any] = []
-    for pair in zip(changes.people, changes.rows, strict=True):
-        rows += pair
-    kept = [part for pair in changes.profiles.items() if pair[1] for part in pair]
-    gone = [person for person, profile in changes.profiles.items() if not profile]
-    due: list[Any] = []
-    for person, due_ms in changes.due.items():
-        if due_ms is not None:
-            due += (due_ms, person)
-    undue = [person for person, due_ms in changes.due.items() if due_ms is None]
-    return [len(rows), *rows, len(kept), *kept, len(gone), *gone, len(due), *due, len(undue), *undue]
+def _runs(changes: Changes) -> list[bytes]:
+    """What the scripts write; see `view.lua`."""
+    rows = [part for person, row in zip(changes.people, changes.rows, strict=True) for part in (person.encode(), row)]
+    kept = [part for person, profile in changes.profiles.items() if profile for part in (person.encode(), profile)]
+    gone = [person.encode() for person, profile in changes.profiles.items() if not profile]
+    due = [
+        part
+        for person, due_ms in changes.due.items()
+        if due_ms is not None
+        for part in (b"%d" % due_ms, person.encode())
+    ]
+    undue = [person.encode() for person, due_ms in changes.due.items() if due_ms is None]
+    return [part for run in (rows, kept, gone, due, undue) for part in _list(run)]
+
+
+def _list(items: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """A list as the scripts take it: the sizes, and the items."""
+    return struct.pack(f"<{len(items)}I", *map(len, items)), b"".join(items)

@@ -10,39 +10,46 @@ local function where()
   return found[1] or '-1', found[2] or '-1', state
 end
 
-local function batched(command, key, first, last)
-  while first <= last do
-    local upto = math.min(first + MOST - 1, last)
-    redis.call(command, key, unpack(ARGV, first, upto))
-    first = upto + 1
+local function batched(command, key, list)
+  for first = 1, #list, MOST do
+    redis.call(command, key, unpack(list, first, math.min(first + MOST - 1, #list)))
   end
 end
 
--- From ARGV[at]: five runs, each its number of arguments and then those:
--- person row ..., person profile ..., person without profile ..., due person ..., person without timer ...
-local RUNS = {{'HSET', 2}, {'HSET', 3}, {'HDEL', 3}, {'ZADD', 4}, {'ZREM', 4}}
-
--- Checked before anything is written: a script that fails in the middle leaves its first half behind.
-local function check(at)
-  for run = 1, #RUNS do
-    local size = tonumber(ARGV[at])
-    if not size or size < 0 or (RUNS[run][1] ~= 'HDEL' and RUNS[run][1] ~= 'ZREM' and size % 2 == 1) then
-      return error('run ' .. run .. ' has no valid size')
-    end
-    if RUNS[run][1] == 'ZADD' then
-      for i = at + 1, at + size, 2 do
-        if not tonumber(ARGV[i]) then return error('a due time is no number') end
-      end
-    end
-    at = at + size + 1
+-- A list comes as two arguments, the sizes of its items (32 bits each, little-endian) and the items themselves: an
+-- argument for each would cost the client more than the transaction does.
+local function unpacked(at)
+  local sizes, items = ARGV[at], ARGV[at + 1]
+  local list, from = {}, 1
+  for i = 1, #sizes / 4 do
+    local upto = from + struct.unpack('<I4', sizes, 4 * i - 3)
+    list[i] = items:sub(from, upto - 1)
+    from = upto
   end
-  if at ~= #ARGV + 1 then return error('sizes and arguments differ') end
+  if from ~= #items + 1 then error('the sizes of a list differ from its items') end
+  return list
 end
 
-local function write(at)
-  for run = 1, #RUNS do
-    local size = tonumber(ARGV[at])
-    batched(RUNS[run][1], KEYS[RUNS[run][2]], at + 1, at + size)
-    at = at + size + 1
+-- What to write, a list each: person row ..., person profile ..., person without profile ..., due person ...,
+-- person without timer ...
+local RUNS = {{'HSET', 2, 2}, {'HSET', 3, 2}, {'HDEL', 3, 1}, {'ZADD', 4, 2}, {'ZREM', 4, 1}}
+
+-- Unpacked and checked before anything is written: a script that fails in the middle leaves its first half behind.
+local function checked(at)
+  if #ARGV ~= at + 2 * #RUNS - 1 then error('wrong number of arguments') end
+  local lists = {}
+  for i, run in ipairs(RUNS) do
+    lists[i] = unpacked(at + 2 * i - 2)
+    if #lists[i] % run[3] ~= 0 then error('run ' .. i .. ' has half a pair') end
+  end
+  for i = 1, #lists[4], 2 do
+    if not tonumber(lists[4][i]) then error('a due time is no number') end
+  end
+  return lists
+end
+
+local function write(lists)
+  for i, run in ipairs(RUNS) do
+    batched(run[1], KEYS[run[2]], lists[i])
   end
 end
