@@ -21,6 +21,7 @@ from decisioning.unsubscribe import Links
 from features.rows import RowTable
 
 TOPIC = "events"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 LINKS = Links("https://decisioning.invalid", b"decisioning-backtest")
 """Fixed, so that the same input gives the same bytes."""
 
@@ -44,6 +45,7 @@ class Memory:
         self.rows = RowTable()
         self.profiles: dict[str, bytes] = {}
         self.stock: dict[str, bool] = {}
+        self._stock_at: dict[str, str] = {}
         self.state = State(0, 1, self.rows, self.profiles, self.stock)
         self._next: dict[str, int] = {}
         self._heap: list[tuple[int, str]] = []
@@ -64,7 +66,9 @@ class Memory:
                 heapq.heappush(self._heap, (due_ms, person))
         for record in effects.catalog:
             said = orjson.loads(record.value)
-            self.stock[said["product_id"]] = said["in_stock"]
+            product, at = said["product_id"], said["at"]
+            if at >= self._stock_at.get(product, ""):  # times of this form sort as texts
+                self.stock[product], self._stock_at[product] = said["in_stock"], at
 
     def next_due_ms(self) -> int | None:
         """When the next timer fires."""
@@ -135,8 +139,8 @@ def _timed(lines: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
     """Lines with the clock at their arrival; those before the first time known arrive at that time."""
     clock_ms: int | None = None
     waiting: list[bytes] = []
-    for line in lines:
-        value = line.strip(b"\r\n\t ")
+    for number, line in enumerate(lines):
+        value = (line if number else line.removeprefix(BYTE_ORDER_MARK)).strip(b"\r\n\t ")
         if not value:
             continue
         arrived_ms = arrival_ms(value)

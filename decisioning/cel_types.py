@@ -186,6 +186,8 @@ class _Checker:
         )
         if not ordered or not _fits(left, right):
             remedy = "compare values of one type"
+            if "string" in (left, right) and "timestamp" in (left, right):
+                remedy = "convert the text: timestamp(…)"
             if {left, right} & {"string"} and ({left, right} & set(_NUMBERS)):
                 text = right_node if right == "string" else left_node
                 unquoted = (plain_string(text) or "") if text.kind == "string" else ""
@@ -215,10 +217,11 @@ class _Checker:
         }
         if not isinstance(left, Fields) and not isinstance(right, Fields) and (node.value, left, right) in times:
             return times[node.value, left, right]
+        into = "timestamp" if {left, right} & {"timestamp", "duration"} else "double"
         self.say(
             node,
             f"{_kind(left)} {node.value} {_kind(right)} cannot be calculated",
-            "convert one of them: double(…)",
+            f"convert one of them: {into}(…)",
         )
         return "dyn"
 

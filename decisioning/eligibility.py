@@ -183,12 +183,12 @@ def address(case: Case, channel: str) -> list[str]:
 
 
 def address_of(config: Config, profile: Profile, person: str, channel: str) -> str | None:
-    """The person's address on a channel."""
+    """The person's address on a channel; None where there is none that can be written to."""
     kind = config.channels[channel].address  # type: ignore[index]  # names were checked with the file
     if kind == "id":
         return person
     found = profile.trait(kind)
-    return found if isinstance(found, str) and found else None
+    return found if isinstance(found, str) and found and found.isprintable() else None  # a line break forges headers
 
 
 def quiet_hours(case: Case, channel: str) -> int | None:

@@ -81,6 +81,7 @@ class Send(msgspec.Struct, array_like=True, frozen=True):
     at_ms: int
     choices: dict[str, tuple[str, float]]
     context: dict[str, float]
+    rewarded: bool = False  # a decision is credited once
 
 
 class Reservation(msgspec.Struct, array_like=True, frozen=True):

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import structs
+
 from decisioning.decision import examples
 from decisioning.effects import Outgoing
 from decisioning.eligibility import last_send
@@ -31,10 +33,13 @@ def settle(
 ) -> Reward | None:
     """Credit a goal event to the decision it names, else to the campaign's latest send within its window.
 
+    The profile remembers it: a decision is credited once, however often its goal is reached.
+
     Returns
     -------
     Reward or None
-        None where there is no such decision. A named decision is credited after its window too, and called late.
+        None where there is no such decision, or it was credited before. A named decision is credited after its window
+        too, and called late.
     """
     if plan.goal is None:
         return None
@@ -42,8 +47,9 @@ def settle(
     if named is not None and named.campaign != plan.id:
         return None
     send = named or last_send(profile, plan.id, at_ms, plan.goal.within_ms)
-    if send is None:
+    if send is None or send.rewarded:
         return None
+    profile.sends = [structs.replace(s, rewarded=True) if s is send else s for s in profile.sends]
     value = value_at(plan.goal.value, body, 1.0)
     late = at_ms - send.at_ms > plan.goal.within_ms
     return Reward(send, value, late, examples(send, now_ms, delta=value))

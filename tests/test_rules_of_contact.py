@@ -192,6 +192,22 @@ def test_out_of_stock_is_not_advertised() -> None:
     assert "product:p1" not in played.memory.rows
 
 
+def test_stock_is_what_was_said_last_in_event_time() -> None:
+    """An older restock that is read after the sell-out does not bring the product back."""
+    setup = config(campaign={"requires_stock": "properties.product_id"})
+    product = {"properties": {"product_id": "p1"}, "userId": "product:p1"}
+    gone = {**track("10:10", "s", "Product Out of Stock"), **product}
+    older = {**track("10:05", "r", "Product Restocked", receivedAt=at("10:11")), **product}
+    one = track("10:00", "t1", properties={"product_id": "p1"})
+    assert play([one, gone, older], setup=setup).reasons == [["out_of_stock"]]
+
+
+def test_an_address_that_would_forge_headers_is_none() -> None:
+    """A line break in an address is nothing anybody can write to."""
+    forged = identify("09:00", "i", traits={"email": "a@example.com\r\nBcc: all@example.com"})
+    assert play([forged, track("10:00", "t1")]).reasons == [["no_address"]]
+
+
 def test_rules_and_eligibility() -> None:
     """A hard rule and the campaign's own condition, each with its code."""
     minors = [{"name": "no-minors", "when": "user.traits.age < 18"}]
@@ -213,10 +229,11 @@ def test_machine_opens_count_for_nothing() -> None:
 
 
 def test_a_goal_rewards_the_latest_send_of_its_campaign_once() -> None:
-    """Each choice of the decision gets a correction by the goal's value; a repeat of the event gives none."""
+    """Each choice gets a correction by the goal's value; the same event again or a second purchase gives none."""
     setup = config(campaign={"goal": {"event": "Order Completed", "within": "72h", "value": "properties.revenue"}})
     buy = track("12:00", "buy", "Order Completed", properties={"revenue": 49.5})
-    played = play([track("10:00", "t1"), buy, buy], setup=setup)
+    again = track("13:00", "buy2", "Order Completed", properties={"revenue": 5})
+    played = play([track("10:00", "t1"), buy, buy, again], setup=setup)
     rows = [(e["policy"], e["correction"], e["reward"], e.get("delta")) for e in played.examples]
     posted = [
         ("cart/channel", False, 0.0, None),
