@@ -28,8 +28,9 @@ lint: $(INSTALLED) ## style, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(INSTALLED) ## CPU per event of the pure core, by stage, beside a plain JSON loop (ARGS=passes)
+bench: services ## CPU per event of the pure core by stage, then two workers under load of which one is killed
 	$(BIN)/python benchmarks/core.py $(ARGS)
+	$(BIN)/python -m benchmarks.failover
 
 chaos: services ## kill and restart workers, broker and Redis at random (MINUTES=10)
 	MINUTES=$(MINUTES) $(BIN)/python -m pytest -s -m chaos --timeout 0 $(ARGS)
