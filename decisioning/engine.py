@@ -199,10 +199,12 @@ class Engine:
         """
         folded = np.zeros(len(batch.events), np.bool_)
         slot = np.array([work.slot[batch.people[index]] for index in accepted.tolist()], np.int64)
-        settled = work.rows["flags"] == 0
+        settled = work.rows["flags"] & (feature_rows.MOVED | feature_rows.ERASED) == 0
         settled[[work.slot[person] for person in _moving(work, batch)]] = False
         plain = settled[slot]
         folded[accepted[plain]] = True
+        named = [batch.events[index].user_id is not None for index in accepted.tolist()]
+        work.rows["flags"][slot[plain & np.array(named, np.bool_)]] |= np.uint32(feature_rows.KNOWN)
         counted = plain & (np.array(kinds, np.int64)[accepted] != SILENT)
         if counted.any():
             chosen = accepted[counted].tolist()
@@ -236,6 +238,8 @@ class Engine:
         """Let one event act on a person; `kind` is its signal's where it is not folded yet."""
         event, record = batch.events[index], batch.records[index]
         came_through = batch.paths.get(index, [])
+        if event.user_id == batch.people[index]:
+            work.mark(event.user_id, known=True)
         place = identity.follow(work, batch.people[index], came_through)
         passed = place.path[len(came_through) :]
         owners = [*passed, place.person] if place.here else passed
@@ -260,7 +264,6 @@ class Engine:
             case "delete":
                 self._erase(work, person, event, moment)
             case "identify" | "alias":
-                profile.known = profile.known or event.user_id is not None
                 if event.type == "identify":
                     lifecycle.identify(profile, events.body(record, {}).get("traits") or {}, event.at_ms)
                 self._unite(work, person, event, moment)
@@ -318,11 +321,16 @@ class Engine:
 def _moving(work: Work, batch: Batch) -> set[str]:
     """People of this partition whose events this batch may have to count for somebody else halfway through."""
     named = {message.person for message in batch.messages}
+    owners: set[str] = set()
+    aliased = any(message.by == "alias" for message in batch.messages)
     for event in batch.events:
-        if event.type == "identify" and event.anonymous_id and event.anonymous_id != event.person:
-            named.add(event.anonymous_id)
-        elif event.type == "alias" and event.previous_id:
-            named.update((event.previous_id, event.person))  # an alias may move the owner of its id, too
+        other = event.previous_id if event.type == "alias" else event.anonymous_id
+        if event.type in ("alias", "identify") and other is not None and other != event.person:
+            named.add(other)
+            owners.add(event.person)
+            aliased = aliased or event.type == "alias"
+    if aliased:  # it moves the owner of its id, too, who may have become that within this batch
+        named |= owners
     todo = [person for person in named if person in work.slot]
     moving = set(todo)
     while todo:

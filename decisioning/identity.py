@@ -73,11 +73,11 @@ def move(work: Work, message: Message, timings: dict[str, Timing], now_ms: int) 
         return []
     if profile.moved_to is not None:
         return _move_again(work, message, profile, timings, now_ms)
-    if profile.known and message.by != "alias":
+    if work.is_known(source) and message.by != "alias":
         return []
     work.fold_signals()
     row = work.rows[work.slot[source] : work.slot[source] + 1].copy()
-    work.replace(source, Profile(known=profile.known, moved_to=into, erased_ms=profile.erased_ms))
+    work.replace(source, Profile(moved_to=into, erased_ms=profile.erased_ms))
     work.mark(source, moved=True, clear=True)
     place = follow(work, into, [source])
     if place.here:
@@ -102,7 +102,7 @@ def _move_again(
     """The id belongs to somebody already: an alias of a known id moves that person, anything else only the id."""
     owner = profile.moved_to
     assert owner is not None
-    if message.by == "alias" and profile.known:
+    if message.by == "alias" and work.is_known(message.person):
         onward = replace(message, person=owner, path=[*message.path, message.person])
         return [] if len(onward.path) > MAX_HOPS else move(work, onward, timings, now_ms)
     profile.moved_to = message.into  # a shared device: later events go to the new owner, nothing is merged

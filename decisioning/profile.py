@@ -102,7 +102,6 @@ class Trait(msgspec.Struct, array_like=True, frozen=True):
 class Profile(msgspec.Struct, array_like=True, omit_defaults=True):
     """Everything remembered of one person; see the module's docstring for its life."""
 
-    known: bool = False  # seen as a user id, not only as an anonymous one
     moved_to: str | None = None  # this id's later events belong to that person
     erased_ms: int | None = None  # events up to then are as if they had never been
     traits: dict[str, Trait] = {}
@@ -148,7 +147,7 @@ def decode(data: bytes | None) -> Profile:
 
     Examples
     --------
-    >>> decode(encode(Profile(known=True))).known
+    >>> decode(encode(Profile(erased_ms=5))).erased_ms == 5
     True
     """
     if not data:

@@ -16,7 +16,7 @@ from decisioning.partitioner import partition_of
 from decisioning.profile import Profile
 from features import rows as feature_rows
 from features.layout import ring_ids
-from features.rows import ERASED, MOVED
+from features.rows import ERASED, KNOWN, MOVED
 from features.signals import Signals
 
 
@@ -72,10 +72,22 @@ class Work:
         row: np.void = self.rows[self.slot[person]]
         return row
 
-    def mark(self, person: str, *, moved: bool | None = None, erased: bool | None = None, clear: bool = False) -> None:
+    def is_known(self, person: str) -> bool:
+        """Whether the id was ever seen as a user's own."""
+        return bool(self.rows["flags"][self.slot[person]] & KNOWN)
+
+    def mark(
+        self,
+        person: str,
+        *,
+        moved: bool | None = None,
+        erased: bool | None = None,
+        known: bool | None = None,
+        clear: bool = False,
+    ) -> None:
         """Set the flags of a row, or clear what was learned (message ids stay, so that repeats stay known)."""
         slot = self.slot[person]
-        for flag, wanted in ((MOVED, moved), (ERASED, erased)):
+        for flag, wanted in ((MOVED, moved), (ERASED, erased), (KNOWN, known)):
             if wanted is not None:
                 kept = self.rows["flags"][slot] & ~np.uint32(flag)
                 self.rows["flags"][slot] = kept | (np.uint32(flag) if wanted else np.uint32(0))

@@ -47,6 +47,8 @@ MOVED = 1
 """Flag: this id was merged into another person."""
 ERASED = 2
 """Flag: this person was erased."""
+KNOWN = 4
+"""Flag: this id is a person's own, not only a device's."""
 
 ROW = np.dtype(
     [

@@ -22,6 +22,7 @@ from features.layout import (
     COUNTS,
     ERASED,
     HALF_LIVES_S,
+    KNOWN,
     MOVED,
     OUTCOME_HALF_LIFE_S,
     PRICE,
@@ -45,6 +46,7 @@ from features.table import RowTable
 __all__ = [
     "ERASED",
     "HALF_LIVES_S",
+    "KNOWN",
     "MOVED",
     "RING",
     "ROW",

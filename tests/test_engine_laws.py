@@ -94,6 +94,11 @@ class Cluster:
         )
 
 
+def who(event: dict[str, Any]) -> str:
+    """Key of an event."""
+    return str(event.get("userId") or event["anonymousId"])
+
+
 def _clock(minute: int) -> str:
     return f"{8 + minute // 60}:{minute % 60:02d}"
 
@@ -115,7 +120,10 @@ def histories(draw: st.DrawFn) -> list[dict[str, Any]]:
                 st.sampled_from(["Product Added", "Product Viewed", "Cart Viewed", "Order Completed", "Unsubscribed"])
             )
             cart = draw(st.sampled_from([{}, {"cart_id": "c1"}, {"cart_id": "c2"}]))
-            events.append(track(clock, message_id, name, user, properties={**cart, "revenue": 5, "price": 20}))
+            event = track(clock, message_id, name, user, properties={**cart, "revenue": 5, "price": 20})
+            if user.startswith("anon") and draw(st.booleans()):
+                event["anonymousId"] = event.pop("userId")
+            events.append(event)
         else:
             event = {**track(clock, message_id, user=user), "type": "identify"}
             event["traits"] = {"email": f"{user}@example.com", "first_name": user}
@@ -130,7 +138,7 @@ def histories(draw: st.DrawFn) -> list[dict[str, Any]]:
 def _one_by_one(events: list[dict[str, Any]], partitions: int) -> Cluster:
     cluster = Cluster(partitions)
     for event in events:
-        cluster.step(partition_of(event["userId"], partitions), [orjson.dumps(event)])
+        cluster.step(partition_of(who(event), partitions), [orjson.dumps(event)])
         cluster.settle()
     cluster.fire()
     return cluster
@@ -178,7 +186,7 @@ def test_a_record_on_the_wrong_partition_is_forwarded_once(events: list[dict[str
     """Keyed anywhere, every event counts exactly once for its person."""
     astray = Cluster(5)
     for event in events:
-        astray.step((partition_of(event["userId"], 5) + 1) % 5, [orjson.dumps(event)])
+        astray.step((partition_of(who(event), 5) + 1) % 5, [orjson.dumps(event)])
         astray.settle()
     astray.fire()
     assert astray.decided() == _one_by_one(events, 5).decided()

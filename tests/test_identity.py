@@ -80,6 +80,12 @@ def test_two_known_persons_are_merged_by_alias_only() -> None:
     assert play([*events, alias("10:06", "a1", "u2", "u1")]).decisions[0]["user_id"] == "u1"
 
 
+def test_an_id_that_ever_was_a_users_own_is_not_taken_for_a_device() -> None:
+    """`u2` never identified, but tracked under its own id: somebody else's identify with it merges nothing."""
+    events = [track("10:00", "t1", user="u2"), identify("10:05", "m1", "u1", anonymousId="u2")]
+    assert play(events).reasons == [["no_address"]]
+
+
 def test_a_chain_of_aliases_is_followed() -> None:
     """A is b, b is c: an event of a counts for c."""
     events = [

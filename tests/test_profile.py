@@ -30,7 +30,6 @@ GOLDEN = Path(__file__).parent / "golden" / "profile-v1.hex"
 DAY_MS = 86_400_000
 
 FULL = Profile(
-    known=True,
     moved_to=None,
     erased_ms=5,
     traits={"email": Trait(7, "ann@example.com"), "age": Trait(8, 41), "gone": Trait(9, None)},

@@ -59,7 +59,7 @@ def test_records_keyed_for_another_partition_are_forwarded_once(shop: Shop) -> N
 
 def test_an_anonymous_cart_becomes_the_known_persons_across_partitions(shop: Shop) -> None:
     """Cart, then identify with both ids on another partition: one decision each, to the known person's address."""
-    shop.config = shop.config.replace("delay: 1s", "delay: 6s")  # a merge is three transactions, however busy it is here
+    shop.config = shop.config.replace("delay: 1s", "delay: 6s")  # a merge takes three transactions
     first, second = shop.worker(), shop.worker()
     wait_until(lambda: first.ready() and second.ready(), "two workers", DEADLINE_S)
     known = [f"k{number}" for number in range(40)]
