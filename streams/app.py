@@ -33,6 +33,9 @@ HEARTBEAT_S: Final = 0.5  # how long the others take to hear that one left
 REBALANCE_TIMEOUT_S: Final = 10.0
 SAMPLE_INTERVAL_S: Final = 0.15
 REPORT_INTERVAL_S: Final = 1.0
+# People a worker remembers over all partitions it might own, at less than 2 KB each.
+CACHED_PEOPLE: Final = 200_000
+LEAST_CACHED_PEOPLE: Final = 1000  # of a partition
 
 _log = structlog.get_logger(__name__)
 
@@ -265,15 +268,18 @@ class Shell:
         _log.info("assigned", partitions=sorted(numbers["events"]))
 
     def _stop_owners(self) -> None:
-        for owner in self.owners.values():
+        for number, owner in self.owners.items():
             owner.stop()
+            if not owner.ready:
+                self._tasks[number].cancel()  # a START that goes on would fence the next owner
         self.owners = {}
 
     def _partition(self, number: int) -> Partition:
         commit = None if self._settings.delivery == "exactly_once" else self.consumer.commit_offsets
         log = KafkaLog(self._cluster, number, commit)
         store = RedisStore(self._scripts, self._settings.topic(self._settings.group), number)
-        place = Place(number, self._partitions, versions=self._versions)
+        most = max(LEAST_CACHED_PEOPLE, CACHED_PEOPLE // self._partitions)
+        place = Place(number, self._partitions, most, self._versions)
         return Partition(place, self._engine, log, store, self._clock, self._metrics)
 
     # Tasks

@@ -7,6 +7,7 @@ Each partition has a task of its own, so that their transactions overlap: with o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections import deque
 from collections.abc import Mapping
@@ -116,7 +117,7 @@ class Owner:
     def _reset(self, offsets: Mapping[str, int]) -> None:
         self._inboxes = {name: Inbox() for name in INPUTS}
         self._closed: set[str] = set()
-        self._positions = dict(offsets)
+        self._positions: Mapping[str, int] = dict(offsets)
         self._samples: deque[tuple[int, Mapping[str, int]]] = deque()
         self._asked = False
         self._horizon_ms = 0  # everything published until then was read
@@ -218,9 +219,9 @@ class Owner:
                 await asyncio.sleep(0)  # others' turn, however much there is to do here
             await self._reopen()
 
-    def _take(self, name: str, most: int, offsets: Mapping[str, int]) -> tuple[list[Any], dict[str, int]]:
+    def _take(self, name: str, most: int, offsets: Mapping[str, int]) -> tuple[list[Any], Mapping[str, int]]:
         records, position = self._inboxes[name].take(most)
-        return records, dict(offsets) if position is None else {**offsets, name: position}
+        return records, offsets if position is None else {**offsets, name: position}
 
     async def _reopen(self) -> None:
         for name in list(self._closed):
@@ -236,26 +237,20 @@ class Owner:
     async def _waited(self) -> None:
         """Until there is something to do."""
         while not self._stopping:
-            if any(inbox.records for inbox in self._inboxes.values()):
-                self._ask_if_due()
-                return
+            self._wake.clear()  # before looking, so that nothing that comes from now on is overlooked
+            self._absorb_positions()
             wait_s = self._ask_if_due()
-            if wait_s is not None and wait_s <= 0:
+            if any(inbox.records for inbox in self._inboxes.values()) or (wait_s is not None and wait_s <= 0):
                 return
-            self._wake.clear()
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._wake.wait()
-            except TimeoutError:
-                continue
-            self._absorb_positions()
 
     def _absorb_positions(self) -> None:
         """Ends of transactions move the position without any record."""
         for name, inbox in self._inboxes.items():
             if not inbox.records:
-                _, offsets = self._take(name, 0, self._positions)
-                self._positions = offsets
+                _, self._positions = self._take(name, 0, self._positions)
         self._advance_horizon(self._positions)
 
     def _ask_if_due(self) -> float | None:

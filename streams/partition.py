@@ -71,7 +71,7 @@ class Place:
 
     partition: int
     partitions: int
-    cache_people: int = 100_000
+    cache_people: int
     versions: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -8,12 +8,14 @@ which partitions are read from where is said by their owners, through `Consumer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping
 from dataclasses import dataclass
-from time import monotonic
 from typing import Any, Final, TypeVar
 
 import aiokafka
+from aiokafka.errors import KafkaError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -53,7 +55,6 @@ class _Thread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         super().__post_init__()
         self.gates: dict[TP, int] = {}  # what may be read -> epoch of the `open`; changed in this thread only
         self._positions: dict[TP, int] = {}
-        self.last_fetch_s = monotonic()
 
     async def on_start(self) -> None:
         """Start the consumer."""
@@ -103,7 +104,6 @@ class _Thread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     async def fetch(self, timeout_s: float) -> list[Fetched]:
         """Take what has arrived for the open partitions, or wait for it."""
-        self.last_fetch_s = monotonic()
         consumer = self._ensure_consumer()
         if not self.gates:
             await asyncio.sleep(IDLE_S)
@@ -148,6 +148,10 @@ class _Live:
 class Consumer(driver.Consumer):  # type: ignore[misc]
     """Faust's consumer, reading lists of records from the partitions that their owners opened."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._numbers = itertools.count()
+        super().__init__(*args, **options)
+
     def _new_consumer_thread(self) -> _Thread:
         return _Thread(self, loop=self.loop, beacon=self.beacon)
 
@@ -172,14 +176,14 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         await self._in_thread(self._thread.leave())
 
     async def commit_offsets(self, offsets: Mapping[Any, Any]) -> None:
-        """Commit as a member of the group, for whoever watches its lag."""
+        """Commit as a member of the group: for whoever watches its lag, so a failure costs nothing."""
         consumer = self._thread._ensure_consumer()  # noqa: SLF001
-        await self._in_thread(consumer.commit(dict(offsets)))
+        with contextlib.suppress(KafkaError):
+            await self._in_thread(consumer.commit(dict(offsets)))
 
-    @property
-    def last_fetch_s(self) -> float:
-        """When the thread last looked for records (monotonic)."""
-        return float(self._thread.last_fetch_s)
+    async def ping(self) -> None:
+        """Return once the thread has answered."""
+        await self._in_thread(asyncio.sleep(0))
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109
         """One message per partition and fetch."""
@@ -195,7 +199,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         return driver.ConsumerMessage(
             fetched.topic,
             fetched.partition,
-            max(fetched.position - 1, 0),  # Faust drops what lies before the last one it saw
+            next(self._numbers),  # Faust drops what lies before the last one it saw, as after an owner's seek
             None,
             None,
             None,
@@ -210,7 +214,6 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     async def perform_seek(self) -> None:
         """Positions are the owners' business: committed offsets are stale until they have their producer."""
-        self._read_offset.clear()
 
     async def commit(self, *_: Any, **__: Any) -> bool:
         """Offsets are committed with the step they belong to, or not at all."""

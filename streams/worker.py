@@ -114,7 +114,9 @@ async def _serve(settings: Settings, config: Config) -> None:
     web = WebServer(health, metrics.registry, settings.web_host, settings.web_port)
     address = web.start()
     threading.Thread(target=_watch, args=(health,), name="watchdog", daemon=True).start()
-    tasks = [asyncio.create_task(job) for job in (health.heartbeat.run(), _probe(health, cluster, scripts, settings))]
+    tasks = [
+        asyncio.create_task(job) for job in (health.heartbeat.run(), _probe(health, shell, cluster, scripts, settings))
+    ]
     await shell.start(partitions)
     gc.collect()
     gc.freeze()
@@ -152,7 +154,7 @@ def _checked(settings: Settings, there: Mapping[str, int]) -> int:
     return partitions
 
 
-async def _probe(health: Health, cluster: Cluster, scripts: Scripts, settings: Settings) -> None:
+async def _probe(health: Health, shell: Shell, cluster: Cluster, scripts: Scripts, settings: Settings) -> None:
     """Ask Kafka and Redis whether they are there, for as long as the worker runs."""
     while True:
         try:
@@ -165,6 +167,12 @@ async def _probe(health: Health, cluster: Cluster, scripts: Scripts, settings: S
             health.answered("Kafka")
         except UnknownOutcomeError as error:
             _log.warning("Kafka does not answer", error=str(error))
+        if shell.assigned:
+            try:
+                async with asyncio.timeout(HUNG_S):
+                    await shell.consumer.ping()
+            except TimeoutError:
+                _fail(RuntimeError("the consumer's thread hangs"))
         await asyncio.sleep(PROBE_S)
 
 
