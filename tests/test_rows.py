@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from features.rows import (
     ERASED,
+    KNOWN,
     MOVED,
     RING,
     ROW,
@@ -42,7 +43,7 @@ rows_of_any_kind = st.builds(
     row,
     count=st.one_of(st.integers(0, 3 * RING), st.integers(0, 2**64 - 1)),
     at_ms=st.floats(0, 9e12),
-    flags=st.integers(0, MOVED | ERASED),
+    flags=st.integers(0, MOVED | ERASED | KNOWN),
     zone=st.integers(0, 2**32 - 1),
     first=st.floats(0, 1e30),
 )
@@ -102,7 +103,7 @@ def _with(name: str, value: float) -> bytes:
         _with("at_ms", float("nan")),
         _with("at_ms", -1.0),
         _with("at_ms", 1e300),
-        _with("flags", 4),
+        _with("flags", 8),
         _with("ring", 0),
     ],
 )
