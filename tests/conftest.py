@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import uuid
@@ -10,6 +11,7 @@ from types import FrameType
 from typing import NoReturn
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from tests import services
@@ -31,6 +33,17 @@ def _end_in_order(_signal: int, _frame: FrameType | None) -> NoReturn:
 def pytest_configure() -> None:
     """Make SIGTERM end a run as Ctrl-C does, so that fixtures stop what they started."""
     signal.signal(signal.SIGTERM, _end_in_order)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """A test that configures logging, as commands do, leaves no handler that writes to what it captured."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 def _missing(what: str, error: services.UnavailableError) -> NoReturn:
