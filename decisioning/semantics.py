@@ -262,7 +262,7 @@ def _odd_campaign(source: Source, config: Config, path: FieldPath, campaign: Cam
             )
     expires_ms = campaign.expires_after_ms
     if campaign.kind == "marketing" and expires_ms is not None:
-        for channel in config.channels_of(campaign):
+        for channel in config.channels.keys() & config.channels_of(campaign):  # of others `_references` complains
             quiet = config.quiet_hours_of(channel)
             if quiet is not None and quiet.length_ms > expires_ms:
                 said = (

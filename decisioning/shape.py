@@ -43,8 +43,12 @@ _BOUNDS = {
 def explain(source: Source, error: ValidationError, model: type[BaseModel]) -> None:
     """Add a finding to `source` for what `error` says about `source.data` as a `model`."""
     broken = {(finding.line, finding.column) for finding in source.findings}  # nothing can be said of what is not there
-    for detail in error.errors(include_url=False)[:MAX_FINDINGS]:
+    details = error.errors(include_url=False)[:MAX_FINDINGS]
+    owners = {detail["loc"][:depth] for detail in details for depth in range(len(detail["loc"]))}
+    for detail in details:
         path: FieldPath = detail["loc"]
+        if detail["type"] == "too_short" and path in owners:
+            continue  # it has parts, only not good ones, and each of them is a finding
         is_key = bool(path) and path[-1] == "[key]"
         if is_key:
             path = path[:-1]

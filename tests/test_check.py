@@ -111,6 +111,29 @@ def test_one_mistake_is_said_once(old: str, new: str, place: str, field: str, sa
     assert len(places) == len(set(places))
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "field", "said"),
+    [
+        ("[email, push]", "[pusch]", "campaigns[0].channels[0]", 'write "push"'),
+        ("event: Product Added\n", "event: ['']\n", "campaigns[0].trigger.event[0]", "expected a length of at least 1"),
+    ],
+)
+def test_what_is_wrong_within_a_list_is_not_said_of_the_list(old: str, new: str, field: str, said: str) -> None:
+    """A list whose only entry is wrong is not too short as well."""
+    (found,) = findings((old, new))
+    assert found.field == field
+    assert said in str(found)
+
+
+def test_a_channel_that_is_not_configured_is_one_finding() -> None:
+    """Its quiet hours, which nobody knows, are not compared with the campaign's `expires_after`."""
+    sms = '  sms:   {address: phone, quiet_hours: {from: "20:00", to: "09:00"}}\n'
+    changes = ((sms, ""), ("[email, push]", "[email, sms]"))
+    (found,) = findings(*changes)
+    assert (found.field, found.value) == ("campaigns[0].channels[1]", '"sms"')
+    assert found.expected == "expected a channel of this file (email, push, in_app)"
+
+
 WARNINGS = [
     (("max: 3", "max: 0"), "11:38", "caps[0].max", "nothing of marketing is ever sent on any channel"),
     (("expires_after: 12h", "expires_after: 2h"), "34:20", "campaigns[0].expires_after", "quiet hours of email last 11h"),
