@@ -59,7 +59,7 @@ class Engine:
         self._timings = {plan.id: plan.timing for plan in self.plans.values()}
         self._by_event: dict[str, list[Plan]] = {}
         for plan in self.plans.values():
-            for name in sorted(plan.triggers | plan.restarts | plan.cancels | plan.goals):
+            for name in sorted(plan.events):
                 self._by_event.setdefault(name, []).append(plan)
         self._significant = {*self._by_event, *lifecycle.ENGAGEMENT, lifecycle.ORDER}
         self._silent = frozenset(lifecycle.ENGAGEMENT)
@@ -265,7 +265,8 @@ class Engine:
                 self._erase(work, person, event, moment)
             case "identify" | "alias":
                 if event.type == "identify":
-                    lifecycle.identify(profile, events.body(record, {}).get("traits") or {}, event.at_ms)
+                    traits = events.body(record, {}).get("traits") or {}
+                    work.count("dropped_traits_total", by=lifecycle.identify(profile, traits, event.at_ms))
                 self._unite(work, person, event, moment)
             case "track":
                 self._track(work, person, event, record, moment)
@@ -279,8 +280,12 @@ class Engine:
         life = lifecycle.advance(work.profile(person), plans, event, body, person, user, moment.now_ms)
         for where in life.errors:
             work.count("expression_errors_total", where)
+        if life.trimmed:
+            work.count("trimmed_events_total")
         for cancelled in life.ended:
             self._decider.end(work, person, cancelled, moment)
+        if life.stranger:
+            work.count("unattributed_rewards_total")
         for reward in life.rewards:
             work.effects.examples += reward.corrections
             work.count("reward_total", reward.send.campaign, event.event or "", by=reward.value)

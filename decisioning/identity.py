@@ -24,7 +24,7 @@ from decisioning.work import Work
 from features import rows as feature_rows
 from features.rows import ROW
 
-MAX_HOPS = 32
+MAX_HOPS = 100
 _NOBODY = Profile()
 
 

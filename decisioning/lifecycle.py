@@ -16,14 +16,15 @@ from decisioning import triggers
 from decisioning.eligibility import COMPLAINED, HARD_BOUNCED, UNSUBSCRIBED
 from decisioning.events import Event, number, text
 from decisioning.plan import Plan
-from decisioning.profile import CANCEL, GOAL, MAX_CONTENTS_BYTES, Contents, Mark, Profile, Trait
+from decisioning.profile import CANCEL, GOAL, MAX_CONTENTS_BYTES, Contents, Happened, Mark, Profile, Trait
 from decisioning.rewards import Reward, settle
 from decisioning.triggers import Cancelled
 from decisioning.view import UserView, environment
 
 CHANNELS = ("email", "push", "sms", "in_app")
-MAX_TRAIT_BYTES = 1024
+MAX_TRAIT_BYTES = 4096
 MAX_SHORT_CHARACTERS = 128
+MAX_SHORT_PROPERTIES = 64
 
 OPENED, CLICKED, BOUNCED, SPAM, LEFT, DELIVERED = "opened", "clicked", "bounced", "spam", "left", "delivered"
 ENGAGEMENT: dict[str, tuple[str, str]] = {
@@ -60,22 +61,39 @@ class Life:
         (channel, opened or clicked) for the feature row, where a human did it.
     errors
         Expressions that met missing or mistyped data, by where they stand.
+    trimmed
+        The event is too large to be kept whole for rules and texts.
+    stranger
+        It reaches a goal and names a decision of which nothing is known.
     """
 
     ended: list[Cancelled] = field(default_factory=list)
     rewards: list[Reward] = field(default_factory=list)
     engaged: tuple[str, str] | None = None
     errors: list[str] = field(default_factory=list)
+    trimmed: bool = False
+    stranger: bool = False
 
 
-def identify(profile: Profile, traits: Mapping[str, Any], at_ms: int) -> None:
-    """Take over traits and consent; of two identifies the one with the later event time wins."""
+def identify(profile: Profile, traits: Mapping[str, Any], at_ms: int) -> int:
+    """Take over traits and consent; of two identifies the one with the later event time wins.
+
+    Returns
+    -------
+    int
+        How many traits found no room: a value above 4 KB, or one name more than a person may have.
+    """
+    dropped = 0
     for name, value in traits.items():
         if name == "consent":
             if isinstance(value, Mapping):
                 _agree(profile, value, at_ms)
-        elif len(orjson.dumps(value)) <= MAX_TRAIT_BYTES:
+        elif len(orjson.dumps(value)) > MAX_TRAIT_BYTES:
+            dropped += 1
+        else:
             profiles.set_trait(profile.traits, name, value, at_ms)
+            dropped += name not in profile.traits
+    return dropped
 
 
 def advance(
@@ -113,6 +131,7 @@ def advance(
     if name == ORDER:
         profiles.count_day(profile, event.at_ms, "orders", 1.0)
         profiles.count_day(profile, event.at_ms, "revenue", number(event.props, "revenue"))
+    _remember(profile, plans, event, body)
     for plan in plans:
         _campaign(profile, life, plan, event, body, person, user, now_ms)
     return life
@@ -128,23 +147,36 @@ def _campaign(
     user: UserView,
     now_ms: int,
 ) -> None:
-    name = event.event or ""
+    name, timing = event.event or "", plan.timing
     any_per = plan.per_or_any(body)
-    if name in plan.cancels:
-        mark = Mark(plan.id, CANCEL, any_per, event.at_ms, event.message_id)
-        life.ended += triggers.cancel(profile, mark, plan.timing, now_ms)
+    if name in timing.cancel_on:
+        mark = Mark(CANCEL, event.at_ms, event.message_id)
+        life.ended += triggers.cancel(profile, plan.id, any_per, mark, timing, now_ms)
     contents = None
     if name in plan.triggers and _matches(plan, body, user, now_ms, life):
-        contents = Contents(event.at_ms, event.message_id, name, _kept(body))
-    if name in plan.restarts:
-        triggers.restart(profile, plan.id, any_per, event.at_ms, contents, plan.timing)
+        contents = Contents(event.at_ms, event.message_id, name, _kept(body, life))
+    if name in timing.restart_on:
+        triggers.restart(profile, plan.id, any_per, event.at_ms, contents, timing)
     if contents is not None:
-        ended = triggers.trigger(profile, plan.id, plan.per(body), person, contents, plan.timing, now_ms)
+        ended = triggers.trigger(profile, plan.id, plan.per(body), person, contents, timing, now_ms)
         life.ended += [] if ended is None else [ended]
-    if name in plan.goals:
-        triggers.reach(profile, Mark(plan.id, GOAL, any_per, event.at_ms, event.message_id))
-        reward = settle(profile, plan, body, text(event.props, "decision_id"), event.at_ms, now_ms)
+    if name in timing.goals:
+        triggers.reach(profile, plan.id, any_per, Mark(GOAL, event.at_ms, event.message_id))
+        named = text(event.props, "decision_id")
+        reward = settle(profile, plan, body, named, event.at_ms, now_ms)
         life.rewards += [] if reward is None else [reward]
+        life.stranger = named is not None and all(send.decision_id != named for send in profile.sends)
+
+
+def _remember(profile: Profile, plans: list[Plan], event: Event, body: dict[str, Any]) -> None:
+    """Keep an event that may cancel, or reach the goal of, a trigger that is read after it."""
+    name = event.event or ""
+    concerned = [plan for plan in plans if name in plan.timing.cancel_on or name in plan.timing.goals]
+    if not concerned:
+        return
+    pers = {plan.timing.per: plan.per(body) for plan in concerned if plan.timing.per}
+    happened = Happened(name, event.at_ms, event.message_id, {path: value for path, value in pers.items() if value})
+    profiles.remember(profile, happened)
 
 
 def _matches(plan: Plan, body: dict[str, Any], user: UserView, now_ms: int, life: Life) -> bool:
@@ -193,16 +225,17 @@ def _agree(profile: Profile, consent: Mapping[str, Any], at_ms: int) -> None:
             del held[UNSUBSCRIBED]
 
 
-def _kept(body: dict[str, Any]) -> bytes:
+def _kept(body: dict[str, Any], life: Life) -> bytes:
     """The event as JSON for later; one that is too large keeps its short scalars."""
     data = orjson.dumps(body)
     if len(data) <= MAX_CONTENTS_BYTES:
         return data
+    life.trimmed = True
     small = {key: value for key, value in body.items() if _short(value)}
     properties = body.get("properties")
     if isinstance(properties, dict):
         kept = [(key, value) for key, value in properties.items() if _short(value)]
-        small["properties"] = dict(kept[:64])
+        small["properties"] = dict(kept[:MAX_SHORT_PROPERTIES])
     return orjson.dumps(small)
 
 

@@ -38,9 +38,6 @@ class Plan:
     campaign: Campaign
     timing: Timing
     triggers: frozenset[str]
-    restarts: frozenset[str]
-    cancels: frozenset[str]
-    goals: frozenset[str]
     where: Expression | None
     when: Expression | None
     rules: tuple[Rule, ...]
@@ -51,6 +48,12 @@ class Plan:
     def id(self) -> str:
         """Id of the campaign."""
         return self.campaign.id
+
+    @property
+    def events(self) -> frozenset[str]:
+        """Names of all events that mean something to the campaign."""
+        timing = self.timing
+        return self.triggers | timing.restart_on | timing.cancel_on | timing.goals
 
     @property
     def marketing(self) -> bool:
@@ -90,11 +93,15 @@ def _plan(config: Config, campaign: Campaign) -> Plan:
     trigger = campaign.trigger
     return Plan(
         campaign=campaign,
-        timing=Timing(trigger.delay_ms, trigger.max_wait_ms, frozenset(trigger.restart_on)),
+        timing=Timing(
+            trigger.delay_ms,
+            trigger.max_wait_ms,
+            frozenset(trigger.restart_on),
+            frozenset(trigger.cancel_on),
+            frozenset(campaign.goal.events if campaign.goal else ()),
+            "" if trigger.per is None else str(trigger.per),
+        ),
         triggers=frozenset(trigger.events),
-        restarts=frozenset(trigger.restart_on),
-        cancels=frozenset(trigger.cancel_on),
-        goals=frozenset(campaign.goal.events if campaign.goal else ()),
         where=_compiled(trigger.where),
         when=_compiled(campaign.when),
         rules=tuple(

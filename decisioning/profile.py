@@ -11,15 +11,16 @@ from typing import Any
 import msgspec
 
 VERSION = 1
-MAX_TRAITS = 64
+MAX_TRAITS = 128
 MAX_ALIASES = 64
-MAX_PENDING = 64  # timers of one person; a trigger beyond it is suppressed and logged
+MAX_PENDING = 200  # timers of one person; a trigger beyond it is suppressed and logged
 MAX_CANDIDATES = 8  # later trigger events remembered beside a timer
-MAX_MARKS = 32  # cancel and goal events remembered for triggers that are read after them
-MAX_SENDS = 16
+MAX_RECENT = 64  # cancel and goal events remembered for triggers that are read after them
+MAX_MARKS = 32  # the same, of those that concern one timer
+MAX_SENDS = 32
 MAX_RESERVATIONS = 256
 MAX_DAYS = 30
-MAX_CONTENTS_BYTES = 16_384  # one trigger's body; a larger one is trimmed to its short scalars
+MAX_CONTENTS_BYTES = 32_768  # one trigger's body; a larger one is trimmed to its short scalars
 MAX_BODIES_BYTES = 262_144  # all bodies of one person, so that a post-image always fits into a record
 
 CANCEL, GOAL = "cancel", "goal"
@@ -30,12 +31,22 @@ class CorruptProfile(ValueError):  # noqa: N818 - says what is wrong
     """The bytes are no profile of a version this code knows."""
 
 
-class Mark(msgspec.Struct, array_like=True, frozen=True):
-    """A cancel or goal event, as far as a timer needs it. `per` None matches every value."""
+class Happened(msgspec.Struct, array_like=True, frozen=True):
+    """An event that may cancel, or reach the goal of, a trigger that is still to be read.
 
-    campaign: str
+    `pers` is its value at each path by which some campaign tells timers apart; empty: it concerns all of them.
+    """
+
+    event: str
+    at_ms: int
+    message_id: str
+    pers: dict[str, str] = {}
+
+
+class Mark(msgspec.Struct, array_like=True, frozen=True):
+    """A cancel or goal event that concerns one timer."""
+
     kind: str
-    per: str | None
     at_ms: int
     message_id: str
 
@@ -110,7 +121,7 @@ class Profile(msgspec.Struct, array_like=True, omit_defaults=True):
     context_zone: Trait | None = None
     aliases: list[str] = []
     pending: list[Pending] = []
-    marks: list[Mark] = []
+    recent: list[Happened] = []
     sends: list[Send] = []
     reservations: list[Reservation] = []
     days: dict[int, list[float]] = {}  # UTC day -> one number for each of DAILY
@@ -192,6 +203,14 @@ def remember_mark(marks: list[Mark], mark: Mark) -> None:
     if len(marks) > MAX_MARKS:
         marks.sort(key=lambda m: m.at_ms)
         del marks[0]
+
+
+def remember(profile: Profile, happened: Happened) -> None:
+    """Keep an event among the latest `MAX_RECENT` by event time."""
+    profile.recent.append(happened)
+    if len(profile.recent) > MAX_RECENT:
+        profile.recent.sort(key=lambda h: h.at_ms)
+        del profile.recent[0]
 
 
 def set_trait(traits: dict[str, Trait], name: str, value: Any, at_ms: int) -> bool:

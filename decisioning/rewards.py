@@ -43,10 +43,11 @@ def settle(
     """
     if plan.goal is None:
         return None
-    named = next((s for s in profile.sends if s.decision_id == decision_id), None) if decision_id else None
-    if named is not None and named.campaign != plan.id:
-        return None
-    send = named or last_send(profile, plan.id, at_ms, plan.goal.within_ms)
+    if decision_id is None:
+        send = last_send(profile, plan.id, at_ms, plan.goal.within_ms)
+    else:
+        named = (s for s in profile.sends if s.decision_id == decision_id and s.campaign == plan.id)
+        send = next(named, None)
     if send is None or send.rewarded:
         return None
     profile.sends = [structs.replace(s, rewarded=True) if s is send else s for s in profile.sends]

@@ -10,7 +10,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from decisioning.events import Event, number
-from features.signals import ADD, CART, CHECKOUT, ORDER, OTHER, REFUND, REMOVE, VIEW, Signals
+from features.signals import ADD, CART, CHECKOUT, ORDER, OTHER, REFUND, REMOVE, VALUE_LIMIT, VIEW, Signals
 
 SILENT: Final = -1
 """Kind of an event that the row does not count: it acts on the profile, or counts by what a human did to a message."""
@@ -41,10 +41,14 @@ def kinds_of(events: Sequence[Event], silent: frozenset[str]) -> list[int]:
 
 
 def value_of(event: Event, kind: int) -> float:
-    """Price of a view or an add, revenue of an order, 0 for the rest."""
+    """Price of a view or an add, revenue of an order, 0 for the rest and for what is no sum of money."""
     if kind in (VIEW, ADD):
-        return number(event.props, "price")
-    return number(event.props, "revenue") if kind == ORDER else 0.0
+        value = number(event.props, "price")
+    elif kind == ORDER:
+        value = number(event.props, "revenue")
+    else:
+        return 0.0
+    return value if value <= VALUE_LIMIT else 0.0
 
 
 def signals_of(events: Sequence[Event], slot: NDArray[np.int64], kinds: Sequence[int]) -> Signals:

@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 MAX_DEPTH = 64
 """Containers within containers. Far below any parser's own limit, so that no stack decides."""
 
-NUMBER_LIMIT = 1e15
-"""Largest size of a number in properties and traits: whole ones are exact in a double, sums stay finite."""
+NUMBER_LIMIT = float(2**63)
+"""Largest size of a number in properties and traits: what 64 bits hold, such as ids of other systems."""
 
 _INT_DIGITS = 19  # longer ones are beyond int64, and int() of thousands of digits is quadratic
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)

@@ -5,7 +5,7 @@ Nothing here reads a clock or decides; `engine` fires what is due. The rules are
 - a trigger opens a timer unless one is pending for the same campaign and `per` value;
 - a restart moves it, never past first event + `max_wait`, and keeps the latest contents;
 - a cancel ends it if trigger time <= cancel time <= now; on equal times the one read later counts;
-- a cancel that is read before the trigger it cancels is remembered as a mark.
+- a cancel that is read before the trigger it cancels is found among the person's recent events.
 """
 
 from __future__ import annotations
@@ -19,20 +19,33 @@ from decisioning.profile import (
     MAX_CANDIDATES,
     MAX_PENDING,
     Contents,
+    Happened,
     Mark,
     Pending,
     Profile,
+    remember,
     remember_mark,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How a campaign's timers run, in milliseconds."""
+    """How a campaign's timers run: times in milliseconds, events by name."""
 
     delay_ms: int
     max_wait_ms: int | None
     restart_on: frozenset[str] = frozenset()
+    cancel_on: frozenset[str] = frozenset()
+    goals: frozenset[str] = frozenset()
+    per: str = ""  # path of the value that tells timers apart; empty: one timer per person
+
+    def marks(self, happened: Happened, per: str) -> list[Mark]:
+        """What an event means to the timer of a `per` value."""
+        value = happened.pers.get(self.per, "")
+        if value not in ("", per):
+            return []
+        kinds = ((CANCEL, self.cancel_on), (GOAL, self.goals))
+        return [Mark(kind, happened.at_ms, happened.message_id) for kind, names in kinds if happened.event in names]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +79,10 @@ def trigger(
         _remember_candidate(pending, contents)
         return None
     opened = _open(campaign, per, person, contents, timing)
-    for mark in profile.marks:  # read before the trigger: on equal times the trigger counts
-        if mark.campaign == campaign and mark.per in (None, per) and mark.at_ms > contents.at_ms:
-            opened.marks.append(mark)
+    for happened in profile.recent:  # read before the trigger: on equal times the trigger counts
+        if happened.at_ms > contents.at_ms:
+            for mark in timing.marks(happened, per):
+                remember_mark(opened.marks, mark)
     by = _in_effect(opened, CANCEL, now_ms)
     if by is not None:
         return Cancelled(opened, by.message_id)
@@ -94,15 +108,16 @@ def restart(
             pending.latest = contents
 
 
-def cancel(profile: Profile, mark: Mark, timing: Timing, now_ms: int) -> list[Cancelled]:
-    """Apply a cancel event to what is pending and remember it for triggers that are still to be read.
+def cancel(
+    profile: Profile, campaign: str, per: str | None, mark: Mark, timing: Timing, now_ms: int
+) -> list[Cancelled]:
+    """Apply a cancel event to what is pending; `per` None concerns all of the campaign's timers.
 
     A trigger event that came after the cancel in event time, and was only remembered because the cancelled timer was
     pending, opens the next timer.
     """
-    remember_mark(profile.marks, mark)
     ended = []
-    for pending in _matching(profile, mark.campaign, mark.per):
+    for pending in _matching(profile, campaign, per):
         if mark.at_ms < pending.first.at_ms:
             continue
         if mark.at_ms > now_ms:  # a clock ahead of ours: it counts once that time has come
@@ -114,10 +129,9 @@ def cancel(profile: Profile, mark: Mark, timing: Timing, now_ms: int) -> list[Ca
     return ended
 
 
-def reach(profile: Profile, mark: Mark) -> None:
-    """Note that the goal was reached, for what is pending and for triggers that are still to be read."""
-    remember_mark(profile.marks, mark)
-    for pending in _matching(profile, mark.campaign, mark.per):
+def reach(profile: Profile, campaign: str, per: str | None, mark: Mark) -> None:
+    """Note that the goal was reached, for what is pending."""
+    for pending in _matching(profile, campaign, per):
         if mark.at_ms >= pending.first.at_ms:
             remember_mark(pending.marks, mark)
 
@@ -134,17 +148,18 @@ def goal_reached(pending: Pending, now_ms: int) -> bool:
 
 
 def unite(into: Profile, other: Profile, timings: dict[str, Timing], now_ms: int) -> list[Cancelled]:
-    """Move `other`'s timers and marks into `into`: one timer per campaign and `per` value, earliest first event.
+    """Move `other`'s timers and events into `into`: one timer per campaign and `per` value, earliest first event.
 
     Cancels and goals of either side count for the timers of both; on equal times they count, since no order of
     reading is known across two histories and a message too few is the lesser harm.
     """
-    sides = ((into.pending, other.marks), (other.pending, into.marks))
-    for timers, marks in sides:
+    for timers, recent in ((into.pending, other.recent), (other.pending, into.recent)):
         for pending in timers:
-            for mark in marks:
-                if _concerns(mark, pending) and mark.at_ms >= pending.first.at_ms:
-                    remember_mark(pending.marks, mark)
+            timing = timings.get(pending.campaign)
+            for happened in recent if timing else ():
+                if timing and happened.at_ms >= pending.first.at_ms:
+                    for mark in timing.marks(happened, pending.per):
+                        remember_mark(pending.marks, mark)
     for pending in other.pending:
         mine = find(into, pending.campaign, pending.per)
         if mine is None:
@@ -152,8 +167,8 @@ def unite(into: Profile, other: Profile, timings: dict[str, Timing], now_ms: int
             continue
         into.pending.remove(mine)
         into.pending.append(_united(mine, pending, timings.get(pending.campaign)))
-    for mark in other.marks:
-        remember_mark(into.marks, mark)
+    for happened in other.recent:
+        remember(into, happened)
     ended = []
     for pending in list(into.pending):
         by = _in_effect(pending, CANCEL, now_ms)
@@ -181,10 +196,6 @@ def _open(campaign: str, per: str, person: str, contents: Contents, timing: Timi
 
 def _matching(profile: Profile, campaign: str, per: str | None) -> list[Pending]:
     return [p for p in profile.pending if p.campaign == campaign and per in (None, p.per)]
-
-
-def _concerns(mark: Mark, pending: Pending) -> bool:
-    return mark.campaign == pending.campaign and mark.per in (None, pending.per)
 
 
 def _in_effect(pending: Pending, kind: str, now_ms: int) -> Mark | None:

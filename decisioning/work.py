@@ -139,7 +139,8 @@ class Work:
 
     def count(self, *labels: str, by: float = 1) -> None:
         """Add to a counter: the metric's name without prefix, then its label values."""
-        self.effects.counts[labels] += by  # type: ignore[assignment]
+        if by:
+            self.effects.counts[labels] += by  # type: ignore[assignment]
 
     def finish(self, due: Iterable[str]) -> Effects:
         """The effects with all changed rows and profiles in them; whoever was said to be `due` gets a next time too."""

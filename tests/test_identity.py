@@ -96,6 +96,13 @@ def test_a_chain_of_aliases_is_followed() -> None:
     assert [d["user_id"] for d in play(events).decisions] == ["u1"]
 
 
+def test_a_long_chain_of_aliases_is_followed() -> None:
+    """Sixty names one after the other are one person."""
+    chain = [alias("09:00", f"a{number}", f"k{number}", f"k{number + 1}") for number in range(60)]
+    events = [*chain, track("10:00", "t1", user="k60"), track("10:05", "buy", "Order Completed", user="k0")]
+    assert play(events).reasons == [["cancelled"]]
+
+
 def test_a_circle_of_aliases_is_harmless() -> None:
     """A is b and b is a: one person is left, and every event counts once."""
     events = [

@@ -15,6 +15,7 @@ from decisioning.profile import (
     MAX_MARKS,
     Contents,
     CorruptProfile,
+    Happened,
     Mark,
     Pending,
     Profile,
@@ -49,11 +50,11 @@ FULL = Profile(
             17,
             ["deferred:quiet_hours"],
             [Contents(18, "m3", "Product Added", b"{}")],
-            [Mark("cart", "cancel", None, 19, "m4")],
+            [Mark("cancel", 19, "m4")],
         )
     ],
-    marks=[Mark("cart", "goal", "c1", 20, "m5")],
-    sends=[Send("d1", "cart", "email", 21, {"subject": ("a", 0.5)}, {"add_7d": 1.5})],
+    recent=[Happened("Order Completed", 20, "m5", {"properties.cart_id": "c1"})],
+    sends=[Send("d1", "cart", "email", 21, {"subject": ("a", 0.5)}, {"add_7d": 1.5}, True)],
     reservations=[Reservation("d1", "email", 21)],
     days={20_000: [1.0, 2.5, 0.0, 0.0, 3.0]},
     totals=[1.0, 2.5, 0.0, 0.0, 3.0],
@@ -116,5 +117,5 @@ def test_marks_are_bounded_and_the_latest_stay() -> None:
     """A person who buys all day costs no more than the limit."""
     marks: list[Mark] = []
     for number in range(100):
-        remember_mark(marks, Mark("cart", "cancel", None, number, str(number)))
+        remember_mark(marks, Mark("cancel", number, str(number)))
     assert sorted(mark.at_ms for mark in marks) == list(range(100 - MAX_MARKS, 100))

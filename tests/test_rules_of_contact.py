@@ -243,6 +243,17 @@ def test_a_goal_rewards_the_latest_send_of_its_campaign_once() -> None:
     assert rows == posted + [(policy, True, 49.5, 49.5) for policy, *_ in posted]
 
 
+def test_a_goal_that_names_a_decision_rewards_no_other() -> None:
+    """A decision id that is not known here is counted and credited to nobody."""
+    setup = config(campaign={"goal": {"event": "Order Completed", "within": "72h"}})
+    sent = play([track("10:00", "t1")], setup=setup).decisions[0]["decision_id"]
+    for name, rewarded in ((sent, 3), ("of-somebody-else", 0)):
+        buy = track("12:00", "buy", "Order Completed", properties={"decision_id": name})
+        played = play([track("10:00", "t1"), buy], setup=setup)
+        assert sum(example["correction"] for example in played.examples) == rewarded
+        assert played.counts["unattributed_rewards_total",] == (not rewarded)
+
+
 def test_addresses_stay_out_of_the_log_and_examples() -> None:
     """The address and the text are in `decisions` alone."""
     setup = config(campaign={"variants": {"subject": [{"id": "a", "text": "{{ user.email }}"}]}})

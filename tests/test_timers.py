@@ -147,6 +147,33 @@ def test_a_cancel_read_before_its_trigger_cancels() -> None:
     assert played.log[0]["cancelled_by"] == "buy"
 
 
+def test_a_cancel_read_before_its_trigger_cancels_in_every_campaign() -> None:
+    """However many campaigns name the event: it is remembered once, for all of them."""
+    one = config().model_dump(by_alias=True, mode="json")["campaigns"][0]
+    many = config(campaigns=[{**one, "id": f"c{number}"} for number in range(40)])
+    events = [track("10:10", "buy", "Order Completed"), track("10:00", "t1", receivedAt=at("10:11"))]
+    played = play(events, setup=many)
+    assert played.sent == []
+    assert len(played.log) == 40
+
+
+def test_a_cancel_of_another_cart_read_before_the_trigger_does_not_count() -> None:
+    """Remembered events keep their `per` value."""
+    early = track("10:10", "buy", "Order Completed", properties={"cart_id": "c2"})
+    late = track("10:00", "t1", properties={"cart_id": "c1"}, receivedAt=at("10:11"))
+    assert play([early, late], setup=config(campaign=PER)).sent == [("t1", "10:30:00")]
+    assert play([{**early, "properties": {"cart_id": "c1"}}, late], setup=config(campaign=PER)).sent == []
+
+
+def test_a_large_trigger_is_kept_as_its_short_values_and_counted() -> None:
+    """Beyond 32 KB texts see what is short; a metric says so."""
+    setup = config(campaign={"variants": {"subject": [{"id": "a", "text": "{{ event.properties.name }}"}]}})
+    large = track("10:00", "t1", properties={"name": "boots", "products": ["x" * 1000] * 40})
+    played = play([large], setup=setup)
+    assert played.decisions[0]["content"]["subject"] == "boots"
+    assert played.counts["trimmed_events_total",] == 1
+
+
 def test_a_cancel_at_the_very_moment_of_decision_counts() -> None:
     """Timers due at a line's arrival fire after that line, and event time <= moment of decision includes equality."""
     played = play([track("10:00", "t1"), track("10:30", "buy", "Order Completed")])
