@@ -278,6 +278,9 @@ class _Checker:
             self._need(arguments[0], types[1], ("string",), f"a text in .{name}()")
             if name == "matches":
                 self._pattern(arguments[0])
+        elif len(types) > 1:  # the library has no such form: it would fail at every evaluation
+            what = "zone, it counts in UTC" if name in _GETTERS else "value"
+            self.say(node, f".{name}() takes no {what}", f"write .{name}()")
         return result
 
     def _pattern(self, node: Node) -> None:

@@ -183,6 +183,8 @@ REFUSED = [
     ("(" * 60 + "true" + ")" * 60, 40, "more than 40 levels", ""),
     ("true || " * 300 + "true", 0, "at most 2000 characters", "shorten it"),
     ("size(1, 2) > 1", 0, "size() takes one value", ""),
+    ("now.getHours('Europe/Berlin') >= 9", 0, ".getHours() takes no zone, it counts in UTC", "write .getHours()"),
+    ("event.properties.tags.size(1) > 1", 0, ".size() takes no value", "write .size()"),
     ("has(user)", 0, "has() takes one field", ""),
     ("[1].all(1, true)", 8, "needs a variable first", ""),
 ]  # fmt: skip
