@@ -59,7 +59,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 # Without them the tests that need a real service skip and say so; in CI they fail.
 services: $(INSTALLED)
 	@if [ -n "$${CI:-}" ] || [ -n "$${INSTALL_SERVICES:-}" ]; then tests/install-services; fi
-	@if command -v mvn >/dev/null; then $(MAKE) --no-print-directory $(KAFKA)/.complete; \
+	@if command -v mvn >/dev/null; then $(MAKE) --silent --no-print-directory $(KAFKA)/.complete; \
 	 else echo "no Maven: tests on a real Kafka use DECISIONING_TEST_KAFKA or Docker, else they skip (make INSTALL_SERVICES=1 test installs what is missing)"; fi
 
 $(KAFKA)/.complete: tests/kafka/pom.xml
