@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from decisioning.findings import closest
+from features import vector
 
 Simple = Literal["bool", "int", "double", "string", "bytes", "timestamp", "duration", "null", "list", "map", "dyn"]
 
@@ -27,6 +28,8 @@ class Fields:
 
 
 Type = Simple | Fields
+
+SHOWN_NAMES = 10  # where none is near to what was written
 
 COUNTS = ("orders", "revenue", "sends", "opens", "clicks")
 SPANS = ("1d", "7d", "30d", "total")
@@ -52,7 +55,7 @@ _USER: dict[str, Type] = {
     **{f"{what}_{span}": "double" if what == "revenue" else "int" for what in COUNTS for span in SPANS},
     "fatigue": "double",
     "propensity": Fields(dict.fromkeys(ACTIONS, "double")),
-    "features": Fields({}, is_open=True),
+    "features": Fields(dict.fromkeys(vector.NAMES, "double")),
 }
 _EVENT: dict[str, Type] = {
     **dict.fromkeys(
@@ -110,7 +113,9 @@ def field(owner: Fields, owner_path: str, name: str) -> Type | Unknown:
         return Unknown(path, f'try "user.traits.{name}"')
     if owner_path == "event":
         return Unknown(path, f'try "event.properties.{name}"')
-    return Unknown(path, f"use one of {', '.join(owner.fields)}")
+    known = list(owner.fields)
+    named = ", ".join(known[:SHOWN_NAMES]) + (", …" if len(known) > SHOWN_NAMES else "")
+    return Unknown(path, f"use one of {named}")
 
 
 def find(path: tuple[str, ...]) -> Type | Unknown:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from decisioning import cel_syntax, cel_types, expressions, names
 from decisioning.expressions import ExpressionError
+from features import vector
 
 ENV: dict[str, Any] = {
     "event": {
@@ -40,7 +41,7 @@ ENV: dict[str, Any] = {
         "revenue_30d": 40.5,
         "fatigue": 0.25,
         "propensity": {"open": 0.5},
-        "features": {"sends_7d": 1.5},
+        "features": {"view_7d": 1.5},
     },
     "campaign": {"id": "cart"},
     "now": datetime(2026, 11, 24, 9, 30, tzinfo=UTC),
@@ -83,7 +84,7 @@ ENV: dict[str, Any] = {
         ("user.traits.age < 18", True),
         ("user.country == 'DE' ? user.traits.age < 18 : false", True),
         ("user.consent.email && !event.properties.gift", True),
-        ("user.fatigue < 0.5 && user.propensity.open >= 0.5 && user.features.sends_7d > 1", True),
+        ("user.fatigue < 0.5 && user.propensity.open >= 0.5 && user.features.view_7d > 1", True),
         ("now.getHours() == 9 && now.getFullYear() == 2026", True),
         ("now - duration('24h') < now && now > timestamp('2026-01-01T00:00:00Z')", True),
         ("timestamp('2026-11-24T00:00:00Z') + duration('10h') > now", True),
@@ -150,6 +151,9 @@ REFUSED = [
     ("event.price > 20", 0, 'unknown name "event.price"', 'try "event.properties.price"'),
     ("campaign.name == 'x'", 0, 'unknown name "campaign.name"', ""),
     ("user.propensity.opn > 0.5", 0, 'unknown name "user.propensity.opn"', 'try "user.propensity.open"'),
+    ("user.features.veiw_7d > 1", 0, 'unknown name "user.features.veiw_7d"', 'try "user.features.view_7d"'),
+    ("user.features.foo > 1", 0, 'unknown name "user.features.foo"', "use one of view_1h, add_1h, "),
+    ("user.features.view_7d == 'x'", 0, "a number == a string never holds", ""),
     ("user['orders_31d'] < 5", 0, 'unknown name "user.orders_31d"', 'try "user.orders_30d"'),
     ("true && usr.id == 'x'", 8, 'unknown name "usr"', ""),
     ("event.properties.tags.exists(t, s == 1)", 32, 'unknown name "s"', ""),
@@ -335,11 +339,13 @@ def test_deeper_ones_are_refused(text: str) -> None:
 
 
 def test_names_of_the_documentation_are_known() -> None:
-    """Counts, propensities and traits by their documented names."""
+    """Counts, propensities, features and traits by their documented names."""
     for what in ("orders", "revenue", "sends", "opens", "clicks"):
         for span in ("1d", "7d", "30d", "total"):
             assert names.find(("user", f"{what}_{span}")) in ("int", "double")
     for action in ("open", "click", "convert", "unsubscribe"):
         assert names.find(("user", "propensity", action)) == "double"
-    assert names.find(("user", "features", "anything")) == "dyn"
+    for feature in vector.NAMES:
+        assert names.find(("user", "features", feature)) == "double"
+    assert isinstance(names.find(("user", "features", "anything")), names.Unknown)
     assert names.find(("now",)) == "timestamp"
