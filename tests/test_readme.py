@@ -75,8 +75,8 @@ def with_tables(text: str) -> str:
 
 
 def test_tables_say_what_the_code_says() -> None:
-    """The settings and metrics in docs/operations.md are those of the code (see the module's docstring)."""
-    assert OPERATIONS.read_text() == with_tables(OPERATIONS.read_text())
+    """The settings and metrics in docs/operations.md are those of the code."""
+    assert OPERATIONS.read_text() == with_tables(OPERATIONS.read_text()), "run python -m tests.test_readme"
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
