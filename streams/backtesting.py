@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from decisioning.config import Config
 
 STANDARD: Final = Path("-")
+STDIN: Final = Path("/dev/stdin")  # under this name it is told from other files
 SHOWN_DEAD_LETTERS: Final = 5
 PROGRESS_BYTES: Final = 4 << 20  # a smaller file is done before a bar could be read
 REDRAWN_BYTES: Final = 1 << 18
@@ -35,6 +36,23 @@ class Outputs:
     decisions: Path | None = None
     log: Path | None = None
     examples: Path | None = None
+
+    def keep_apart(self, config: Path, events: Path) -> None:
+        """See that writing one file destroys neither what is read nor another output; nothing is opened.
+
+        Raises
+        ------
+        Failure
+            An output is also an input or another output, by whatever name.
+        """
+        taken = {"--config": config, "--events": STDIN if events == STANDARD else events}
+        for flag, path in (("--decisions", self.decisions), ("--log", self.log), ("--examples", self.examples)):
+            if path is None or path == STANDARD:
+                continue
+            for other, used in taken.items():
+                if _is_same(path, used):
+                    raise Failure(f"{flag} {path}: this is the file of {other}; write to another one", WRONG_USE)
+            taken[flag] = path
 
 
 def parse_time(flag: str, text: str) -> int:
@@ -85,6 +103,16 @@ def backtest_file(config: Config, events: Path, until_ms: int | None, outputs: O
     # What was asked for on stdout stays alone there.
     on_stdout = STANDARD in (outputs.decisions, outputs.log, outputs.examples)
     typer.echo(_summary(actions, counted), err=on_stdout)
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    """Whether two names mean one file, links followed; what is no file, such as /dev/null, can be shared."""
+    try:
+        if path.exists():
+            return path.is_file() and path.samefile(other)
+        return path.resolve() == other.resolve()
+    except (OSError, RuntimeError):  # the other is not there, or a link leads to itself: opening it will tell
+        return False
 
 
 def _totals(effects: Effects) -> dict[str, int]:

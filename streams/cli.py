@@ -198,7 +198,9 @@ def backtest(
     from streams.backtesting import Outputs, backtest_file, parse_time
 
     until_ms = None if until is None else parse_time("--until", until)
-    backtest_file(_config(config), events, until_ms, Outputs(decisions, log, examples))
+    outputs = Outputs(decisions, log, examples)
+    outputs.keep_apart(config, events)
+    backtest_file(_config(config), events, until_ms, outputs)
 
 
 @app.command(epilog="Example: decisioning explain --log log.jsonl 3f2a…")

@@ -239,6 +239,57 @@ def test_backtest_is_repeatable(run: Any, shop: Path) -> None:
     assert run(*arguments, *until) == run(*arguments, *until)
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--log", "events.jsonl"), "--log events.jsonl: this is the file of --events"),
+        (("--decisions", "./x/../shop.yaml"), "--decisions x/../shop.yaml: this is the file of --config"),
+        (("--examples", "soft"), "--examples soft: this is the file of --events"),
+        (("--log", "hard"), "--log hard: this is the file of --events"),
+        (("--decisions", "new", "--log", "x/../new"), "--log x/../new: this is the file of --decisions"),
+        (("--log", "new", "--examples", "dangling"), "--examples dangling: this is the file of --log"),
+    ],
+)
+def test_backtest_never_writes_over_what_it_uses(
+    run: Any, shop: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], said: str
+) -> None:
+    """An output that is an input or another output, by any name, is refused before a file is opened."""
+    monkeypatch.chdir(shop)
+    Path("x").mkdir()
+    Path("soft").symlink_to("events.jsonl")
+    Path("hard").hardlink_to("events.jsonl")
+    Path("dangling").symlink_to("new")
+    before = {path: path.read_bytes() for path in (Path("shop.yaml"), Path("events.jsonl"))}
+    code, out, err = run("backtest", "--config", "shop.yaml", "--events", "events.jsonl", *flags)
+    assert (code, out) == (2, "")
+    assert _one_line(err) == f"decisioning: {said}; write to another one\n"
+    assert {path: path.read_bytes() for path in before} == before
+    assert not Path("new").exists()
+
+
+def test_backtest_outputs_may_share_what_is_no_file(run: Any, shop: Path) -> None:
+    """Stdout and /dev/null take as many as are sent there."""
+    arguments = ("backtest", "--config", shop / "shop.yaml", "--events", shop / "events.jsonl")
+    for shared in ("-", os.devnull):
+        assert run(*arguments, "--log", shared, "--decisions", shared)[0] == 0
+
+
+def test_backtest_never_writes_over_its_stdin(shop: Path) -> None:
+    """`--events -` may be a file as well."""
+    events = shop / "events.jsonl"
+    before = events.read_bytes()
+    with (
+        events.open("rb") as stdin,
+        _spawn(
+            "backtest", "--config", str(shop / "shop.yaml"), "--events", "-", "--log", str(events), stdin=stdin
+        ) as process,
+    ):
+        _, err = process.communicate()
+    assert process.returncode == 2
+    assert "this is the file of --events" in _one_line(err)
+    assert events.read_bytes() == before
+
+
 @pytest.mark.parametrize("until", ["tomorrow", "2026-03-02T11:00:00", "2026-03-02", "1e9"])
 def test_a_time_needs_its_offset(run: Any, shop: Path, until: str) -> None:
     """A time that could mean several is refused."""
