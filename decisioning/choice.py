@@ -18,6 +18,7 @@ from decisioning.eligibility import Case
 from decisioning.plan import Arm
 
 _UNIFORM = Uniform()
+MAX_CONTENT_CHARACTERS = 200_000  # of all slots and blocks: a record holds 1 MB, and a character up to 4 bytes
 
 
 @dataclass(slots=True)
@@ -102,7 +103,7 @@ def choose_send_time(choices: Choices) -> None:
 
 
 def choose_variants(choices: Choices, case: Case) -> bool:
-    """One arm of every slot among those that are awake; False where a slot has none."""
+    """One arm of every slot among those that are awake; False where a slot has none, or all is too large to publish."""
     for slot, arms in case.plan.slots.items():
         awake = _awake(choices, slot, arms, case)
         if not awake:
@@ -114,7 +115,8 @@ def choose_variants(choices: Choices, case: Case) -> bool:
         choices.content[slot] = text
         for name, template in arm.blocks.items():
             choices.blocks[name] = template.render(case.env)
-    return True
+    texts = (*choices.content.values(), *choices.blocks.values())
+    return sum(len(text) for text in texts) <= MAX_CONTENT_CHARACTERS
 
 
 def _awake(choices: Choices, slot: str, arms: tuple[Arm, ...], case: Case) -> list[tuple[Arm, str]]:

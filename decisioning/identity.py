@@ -147,10 +147,8 @@ def merge_profiles(
     into.aliases = list(dict.fromkeys([*into.aliases, source, *other.aliases]))[-MAX_ALIASES:]
     if other == _NOBODY:
         return []
-    for name, trait in other.traits.items():
-        mine = into.traits.get(name)
-        if mine is None or mine.at_ms < trait.at_ms:
-            profiles.set_trait(into.traits, name, trait.value, trait.at_ms)
+    newer = ((n, t) for n, t in other.traits.items() if n not in into.traits or into.traits[n].at_ms < t.at_ms)
+    profiles.take_traits(into, list(newer))
     for channel, consent in other.consent.items():
         mine = into.consent.get(channel)
         into.consent[channel] = consent if mine is None else _stricter(mine, consent)

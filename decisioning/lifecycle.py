@@ -16,13 +16,21 @@ from decisioning import triggers
 from decisioning.eligibility import COMPLAINED, HARD_BOUNCED, UNSUBSCRIBED
 from decisioning.events import Event, number, text
 from decisioning.plan import Plan
-from decisioning.profile import CANCEL, GOAL, MAX_CONTENTS_BYTES, Contents, Happened, Mark, Profile, Trait
+from decisioning.profile import (
+    CANCEL,
+    GOAL,
+    MAX_CONTENTS_BYTES,
+    Contents,
+    Happened,
+    Mark,
+    Profile,
+    Trait,
+)
 from decisioning.rewards import Reward, settle
 from decisioning.triggers import Cancelled
 from decisioning.view import UserView, environment
 
 CHANNELS = ("email", "push", "sms", "in_app")
-MAX_TRAIT_BYTES = 4096
 MAX_SHORT_CHARACTERS = 128
 MAX_SHORT_PROPERTIES = 64
 
@@ -81,19 +89,13 @@ def identify(profile: Profile, traits: Mapping[str, Any], at_ms: int) -> int:
     Returns
     -------
     int
-        How many traits found no room: a value above 4 KB, or one name more than a person may have.
+        How many traits found no room: too large, or more than a person may have.
     """
-    dropped = 0
-    for name, value in traits.items():
-        if name == "consent":
-            if isinstance(value, Mapping):
-                _agree(profile, value, at_ms)
-        elif len(orjson.dumps(value)) > MAX_TRAIT_BYTES:
-            dropped += 1
-        else:
-            profiles.set_trait(profile.traits, name, value, at_ms)
-            dropped += name not in profile.traits
-    return dropped
+    consent = traits.get("consent")
+    if isinstance(consent, Mapping):
+        _agree(profile, consent, at_ms)
+    others = ((name, Trait(at_ms, value)) for name, value in traits.items() if name != "consent")
+    return profiles.take_traits(profile, others)
 
 
 def advance(

@@ -6,6 +6,7 @@ given never change. Every list in it has a bound, named here.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -16,12 +17,14 @@ MAX_ALIASES = 64
 MAX_PENDING = 200  # timers of one person; a trigger beyond it is suppressed and logged
 MAX_CANDIDATES = 8  # later trigger events remembered beside a timer
 MAX_RECENT = 64  # cancel and goal events remembered for triggers that are read after them
-MAX_MARKS = 32  # the same, of those that concern one timer
 MAX_SENDS = 32
 MAX_RESERVATIONS = 256
 MAX_DAYS = 30
 MAX_CONTENTS_BYTES = 32_768  # one trigger's body; a larger one is trimmed to its short scalars
-MAX_BODIES_BYTES = 262_144  # all bodies of one person, so that a post-image always fits into a record
+MAX_TIMERS_BYTES = 262_144  # of all timers of one person, so that a post-image always fits into a record
+MAX_TRAITS_BYTES = 131_072
+MAX_TRAIT_BYTES = 4_096
+MAX_TRAIT_NAME = 128  # characters
 
 CANCEL, GOAL = "cancel", "goal"
 DAILY = ("orders", "revenue", "sends", "opens", "clicks")
@@ -198,11 +201,10 @@ def counts(profile: Profile, now_ms: int) -> dict[str, float | int]:
 
 
 def remember_mark(marks: list[Mark], mark: Mark) -> None:
-    """Keep a mark among the latest `MAX_MARKS` by event time."""
+    """Keep the earliest mark of each kind: it is the first to come into effect, and one is enough."""
     marks.append(mark)
-    if len(marks) > MAX_MARKS:
-        marks.sort(key=lambda m: m.at_ms)
-        del marks[0]
+    marks.sort(key=lambda m: (m.kind, m.at_ms, m.message_id))
+    marks[:] = [m for m, before in zip(marks, [None, *marks], strict=False) if before is None or m.kind != before.kind]
 
 
 def remember(profile: Profile, happened: Happened) -> None:
@@ -213,12 +215,30 @@ def remember(profile: Profile, happened: Happened) -> None:
         del profile.recent[0]
 
 
-def set_trait(traits: dict[str, Trait], name: str, value: Any, at_ms: int) -> bool:
-    """Set a trait unless a later event has; say whether it was set. `None` removes it."""
-    known = traits.get(name)
-    if known is not None and known.at_ms > at_ms:
-        return False
-    if known is None and len(traits) >= MAX_TRAITS:
-        return False
-    traits[name] = Trait(at_ms, value)
-    return True
+def take_traits(profile: Profile, traits: Iterable[tuple[str, Trait]]) -> int:
+    """Set traits, each unless a later event has set it.
+
+    Returns
+    -------
+    int
+        How many found no room: too large, or more than a person may have.
+    """
+    mine = profile.traits
+    room = MAX_TRAITS_BYTES - sum(map(_trait_bytes, mine.values()))
+    dropped = 0
+    for name, trait in traits:
+        known = mine.get(name)
+        if known is not None and known.at_ms > trait.at_ms:
+            continue
+        size = _trait_bytes(trait)
+        fits = size <= min(room, MAX_TRAIT_BYTES) and len(name) <= MAX_TRAIT_NAME
+        if fits and (known is not None or len(mine) < MAX_TRAITS):
+            mine[name] = trait
+            room -= size
+        else:
+            dropped += 1
+    return dropped
+
+
+def _trait_bytes(trait: Trait) -> int:
+    return len(_encoder.encode(trait.value))

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from decisioning.profile import (
     CANCEL,
     GOAL,
-    MAX_BODIES_BYTES,
     MAX_CANDIDATES,
     MAX_PENDING,
+    MAX_TIMERS_BYTES,
     Contents,
     Happened,
     Mark,
@@ -26,6 +26,8 @@ from decisioning.profile import (
     remember,
     remember_mark,
 )
+
+_OVERHEAD_BYTES = 256  # of a trigger beside its body and id: names, times, the `per` value
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +78,15 @@ def trigger(
     """
     pending = find(profile, campaign, per)
     if pending is not None:
-        _remember_candidate(pending, contents)
+        if _bytes(profile) + _size(contents) <= MAX_TIMERS_BYTES:
+            _remember_candidate(pending, contents)
         return None
     opened = _open(campaign, per, person, contents, timing)
-    for happened in profile.recent:  # read before the trigger: on equal times the trigger counts
-        if happened.at_ms > contents.at_ms:
-            for mark in timing.marks(happened, per):
-                remember_mark(opened.marks, mark)
+    _mark(profile, opened, timing)
     by = _in_effect(opened, CANCEL, now_ms)
     if by is not None:
         return Cancelled(opened, by.message_id)
-    if len(profile.pending) >= MAX_PENDING or _bodies_bytes(profile) + 2 * len(contents.body) > MAX_BODIES_BYTES:
+    if len(profile.pending) >= MAX_PENDING or _bytes(profile) + 2 * _size(contents) > MAX_TIMERS_BYTES:
         return Cancelled(opened, None)
     profile.pending.append(opened)
     return None
@@ -104,7 +104,8 @@ def restart(
             pending.due_ms = due_ms(pending.first.at_ms, pending.moved_ms, timing)
             pending.fire_ms = pending.due_ms
             pending.deferred = []
-        if contents is not None and at_ms >= pending.latest.at_ms:
+        larger = 0 if contents is None else _size(contents) - _size(pending.latest)
+        if contents is not None and at_ms >= pending.latest.at_ms and _bytes(profile) + larger <= MAX_TIMERS_BYTES:
             pending.latest = contents
 
 
@@ -178,10 +179,7 @@ def unite(into: Profile, other: Profile, timings: dict[str, Timing], now_ms: int
             timing = timings.get(pending.campaign)
             if timing is not None:
                 _reopen(into, pending, by.at_ms, timing)
-    into.pending.sort(key=lambda p: (p.first.at_ms, p.campaign, p.per))
-    overflow = [Cancelled(p, None) for p in into.pending[MAX_PENDING:]]
-    del into.pending[MAX_PENDING:]
-    return ended + overflow
+    return ended + _shed(into)
 
 
 def find(profile: Profile, campaign: str, per: str) -> Pending | None:
@@ -218,7 +216,7 @@ def _reopen(profile: Profile, ended: Pending, after_ms: int, timing: Timing) -> 
         return
     opened = _open(ended.campaign, ended.per, ended.person, later[0], timing)
     opened.candidates = later[1:]
-    opened.marks = [m for m in ended.marks if m.at_ms > later[0].at_ms]
+    _mark(profile, opened, timing)
     if ended.moved_ms > opened.moved_ms:
         opened.moved_ms = ended.moved_ms
         opened.latest = max(opened.latest, ended.latest, key=lambda c: c.at_ms)
@@ -248,5 +246,33 @@ def _united(a: Pending, b: Pending, timing: Timing | None) -> Pending:
     return united
 
 
-def _bodies_bytes(profile: Profile) -> int:
-    return sum(len(p.first.body) + len(p.latest.body) + sum(len(c.body) for c in p.candidates) for p in profile.pending)
+def _mark(profile: Profile, opened: Pending, timing: Timing) -> None:
+    """Note what was read before the trigger that opened a timer: on equal times the trigger counts."""
+    for happened in profile.recent:
+        if happened.at_ms > opened.first.at_ms:
+            for mark in timing.marks(happened, opened.per):
+                remember_mark(opened.marks, mark)
+
+
+def _shed(profile: Profile) -> list[Cancelled]:
+    """Give up what a person has no room for after a merge: remembered triggers first, then the latest timers."""
+    profile.pending.sort(key=lambda p: (p.first.at_ms, p.campaign, p.per))
+    if _bytes(profile) > MAX_TIMERS_BYTES:
+        for pending in profile.pending:
+            pending.candidates = []
+    given_up = []
+    while len(profile.pending) > MAX_PENDING or _bytes(profile) > MAX_TIMERS_BYTES:
+        given_up.append(Cancelled(profile.pending.pop(), None))
+    return given_up
+
+
+def _size(contents: Contents) -> int:
+    return len(contents.body) + len(contents.message_id) + _OVERHEAD_BYTES
+
+
+def _bytes(profile: Profile) -> int:
+    """About what the timers of a person take, encoded."""
+    return sum(
+        _size(p.first) + _size(p.latest) + sum(map(_size, p.candidates)) + sum(len(m.message_id) for m in p.marks)
+        for p in profile.pending
+    )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from decisioning import profile as profiles
 from decisioning.profile import (
     MAX_DAYS,
-    MAX_MARKS,
+    MAX_RECENT,
     Contents,
     CorruptProfile,
     Happened,
@@ -24,8 +24,10 @@ from decisioning.profile import (
     Trait,
     count_day,
     counts,
+    remember,
     remember_mark,
 )
+from tests.play import at, config, identify, play_raw, track
 
 GOLDEN = Path(__file__).parent / "golden" / "profile-v1.hex"
 DAY_MS = 86_400_000
@@ -113,9 +115,37 @@ def test_daily_counts_are_those_of_the_last_days(entries: list[tuple[int, str, i
     assert len(profile.days) <= MAX_DAYS
 
 
-def test_marks_are_bounded_and_the_latest_stay() -> None:
+def test_recent_events_are_bounded_and_the_latest_stay() -> None:
     """A person who buys all day costs no more than the limit."""
-    marks: list[Mark] = []
+    profile = Profile()
     for number in range(100):
+        remember(profile, Happened("Order Completed", number, str(number)))
+    assert sorted(happened.at_ms for happened in profile.recent) == list(range(100 - MAX_RECENT, 100))
+
+
+def test_a_timer_keeps_the_earliest_mark_of_each_kind() -> None:
+    """The first to come into effect is the one that counts."""
+    marks: list[Mark] = []
+    for number in (5, 3, 9):
         remember_mark(marks, Mark("cancel", number, str(number)))
-    assert sorted(mark.at_ms for mark in marks) == list(range(100 - MAX_MARKS, 100))
+        remember_mark(marks, Mark("goal", 10 * number, str(number)))
+    assert marks == [Mark("cancel", 3, "3"), Mark("goal", 30, "3")]
+
+
+def test_a_hostile_person_stays_within_a_record() -> None:
+    """Endless carts, traits, names and merges of such people: the profile always fits where it must go."""
+    setup = config(campaign={"trigger": {"per": "properties.cart_id", "restart_on": ["Product Added"], "delay": "5h"}})
+    events = []
+    for number in range(400):
+        user = f"u{number % 4}"
+        properties = {"cart_id": f"{number % 90}", "junk": ["x" * 1000] * (number % 30)}
+        events.append(track("10:00", f"{number}" * 120, user=user, properties=properties))
+        traits = {f"t{number}": "y" * 3000, "email": "a@example.com"}
+        events.append(identify("10:00", f"i{number}", user, traits=traits))
+    events += [
+        {"type": "alias", "messageId": f"a{n}", "previousId": f"u{n}", "userId": "u0", "timestamp": at("11:00")}
+        for n in (1, 2, 3)
+    ]
+    played = play_raw(events, until="12:00", setup=setup)
+    assert len(played.memory.profiles["u0"]) < 600_000
+    assert played.counts["dropped_traits_total",] > 0
