@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -35,6 +36,10 @@ class Batch:
     ----------
     events, records, people
         Event i was read from record i and counts for person i (before merges are followed).
+    naming
+        Those of `events` that may name another id of the person: identify and alias.
+    types
+        Type of event -> how many of all events.
     paths
         Index of a forwarded event -> the ids it came through.
     messages
@@ -54,6 +59,8 @@ class Batch:
     events: list[Event]
     records: list[Record]
     people: list[str]
+    naming: list[Event] = field(default_factory=list)
+    types: Counter[str] = field(default_factory=Counter)
     paths: dict[int, list[str]] = field(default_factory=dict)
     messages: list[Message] = field(default_factory=list)
     stock: list[Event] = field(default_factory=list)

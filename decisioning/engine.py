@@ -8,6 +8,7 @@ and commits what `step` returns after it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,7 +35,8 @@ from features.layout import ring_ids
 from features.signals import CLICKED, OPENED
 
 STOCK = {"Product Restocked": True, "Product Out of Stock": False}
-SIGNIFICANT_TYPES = frozenset(("identify", "alias", "delete"))
+NAMING = frozenset(("identify", "alias"))
+SIGNIFICANT_TYPES = NAMING | {"delete"}
 MAX_ZONE_CHARACTERS = 64
 NO_LINKS = Links(None, b"")
 
@@ -70,13 +72,18 @@ class Engine:
         self._decode_internal(internal, batch)
         decoded = events.decode(records, self.config.event_aliases)
         batch.rejected += decoded.rejected
-        for event, record in zip(decoded.events, decoded.records, strict=True):
-            if event.event in STOCK:
-                batch.stock.append(event)
-                continue
-            batch.events.append(event)
-            batch.records.append(record)
-            batch.people.append(event.person)
+        kept, kept_records = decoded.events, decoded.records
+        if not STOCK.keys().isdisjoint([event.event for event in kept]):
+            batch.stock = [event for event in kept if event.event in STOCK]
+            kept_records = [r for r, event in zip(kept_records, kept, strict=True) if event.event not in STOCK]
+            kept = [event for event in kept if event.event not in STOCK]
+        batch.events += kept
+        batch.records += kept_records
+        batch.people += [event.person for event in kept]
+        batch.types = Counter([event.type for event in batch.events])
+        batch.types["track"] += len(batch.stock)
+        if batch.types["identify"] or batch.types["alias"]:
+            batch.naming = [event for event in batch.events if event.type in NAMING]
         if records:
             batch.offset = records[-1].offset + 1
         return batch
@@ -106,13 +113,13 @@ class Engine:
         work.effects.catalog = [_stock_record(event) for event in batch.stock]
         self._count(work, batch)
 
-        here = self._resolve(work, batch)
-        accepted = self._accept(work, batch, here)
+        slot = self._resolve(work, batch)
+        accepted = self._accept(work, batch, slot)
         kinds = kinds_of(batch.events, self._silent)
-        folded = self._fold(work, batch, accepted, kinds)
+        folded = self._fold(work, batch, slot, accepted, kinds)
         for message in batch.messages:
             self._merge(work, message, moment)
-        for index in self._significant_of(work, batch, accepted, folded):
+        for index in self._significant_of(work, batch, slot, accepted, folded):
             self._advance(work, batch, index, None if folded[index] else kinds[index], moment)
         work.fold_signals()
         if batch.fire_until_ms is not None:
@@ -147,9 +154,8 @@ class Engine:
         named.update(dict.fromkeys(batch.due))
         for message in batch.messages:
             named.update(dict.fromkeys(name for name in (message.person, message.into) if name))
-        for event in batch.events:
-            if event.type in ("identify", "alias"):
-                named.update(dict.fromkeys(name for name in (event.anonymous_id, event.previous_id) if name))
+        for event in batch.naming:
+            named.update(dict.fromkeys(name for name in (event.anonymous_id, event.previous_id) if name))
         loaded: list[str] = []
         missing: set[str] = set()
         todo = list(named)
@@ -169,27 +175,27 @@ class Engine:
         return loaded, missing
 
     def _resolve(self, work: Work, batch: Batch) -> NDArray[np.int64]:
-        """Forward what belongs to another partition; indices of the events that are here."""
-        slots = work.slot
-        here = [index for index, person in enumerate(batch.people) if person in slots]
-        if len(here) < len(batch.people):
-            for index, person in enumerate(batch.people):
-                if person not in slots:
-                    work.count("misrouted_total")
-                    _forward(work, batch, index, person, [])
-        return np.array(here, dtype=np.int64)
+        """Row of each event's person; -1 for those who live elsewhere, whose events are forwarded."""
+        find = work.slot.get
+        slot = np.array([find(person, -1) for person in batch.people], np.int64)
+        for index in np.flatnonzero(slot < 0).tolist():
+            work.count("misrouted_total")
+            _forward(work, batch, index, batch.people[index], [])
+        return slot
 
-    def _accept(self, work: Work, batch: Batch, here: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _accept(self, work: Work, batch: Batch, slot: NDArray[np.int64]) -> NDArray[np.int64]:
         """Drop what a person already sent; indices of the rest."""
-        slot = np.array([work.slot[batch.people[index]] for index in here.tolist()], np.int64)
+        here = np.flatnonzero(slot >= 0)
         ids = ring_ids([batch.events[index].message_id for index in here.tolist()])
-        new, work.rows = feature_rows.fresh(work.rows, slot, ids)
-        work.changed_rows[slot[new]] = True
-        if not new.all():
-            work.count("duplicates_total", by=int(len(new) - new.sum()))
-        return here[new]
+        new, work.rows = feature_rows.fresh(work.rows, slot[here], ids)
+        accepted = here[new]
+        work.changed_rows[slot[accepted]] = True
+        work.count("duplicates_total", by=len(here) - len(accepted))
+        return accepted
 
-    def _fold(self, work: Work, batch: Batch, accepted: NDArray[np.int64], kinds: list[int]) -> NDArray[np.bool_]:
+    def _fold(
+        self, work: Work, batch: Batch, slot: NDArray[np.int64], accepted: NDArray[np.int64], kinds: list[int]
+    ) -> NDArray[np.bool_]:
         """Add all signals at once, but those of ids that were merged or erased, or may be soon: they wait their turn.
 
         Returns
@@ -198,31 +204,35 @@ class Engine:
             Which events need no further look at their signal.
         """
         folded = np.zeros(len(batch.events), np.bool_)
-        slot = np.array([work.slot[batch.people[index]] for index in accepted.tolist()], np.int64)
         settled = work.rows["flags"] & (feature_rows.MOVED | feature_rows.ERASED) == 0
         settled[[work.slot[person] for person in _moving(work, batch)]] = False
-        plain = settled[slot]
-        folded[accepted[plain]] = True
-        named = [batch.events[index].user_id is not None for index in accepted.tolist()]
-        work.rows["flags"][slot[plain & np.array(named, np.bool_)]] |= np.uint32(feature_rows.KNOWN)
-        counted = plain & (np.array(kinds, np.int64)[accepted] != SILENT)
-        if counted.any():
-            chosen = accepted[counted].tolist()
+        plain = accepted[settled[slot[accepted]]]
+        folded[plain] = True
+        named = [index for index in plain.tolist() if batch.events[index].user_id is not None]
+        work.rows["flags"][slot[named]] |= np.uint32(feature_rows.KNOWN)
+        counted = plain[np.array(kinds, np.int64)[plain] != SILENT]
+        if len(counted):
+            chosen = counted.tolist()
             signals = signals_of([batch.events[i] for i in chosen], slot[counted], [kinds[i] for i in chosen])
             work.rows = feature_rows.fold(work.rows, signals)
         return folded
 
     def _significant_of(
-        self, work: Work, batch: Batch, accepted: NDArray[np.int64], folded: NDArray[np.bool_]
+        self,
+        work: Work,
+        batch: Batch,
+        slot: NDArray[np.int64],
+        accepted: NDArray[np.int64],
+        folded: NDArray[np.bool_],
     ) -> list[int]:
         """Indices of the events that take the per-event path; most do not."""
-        significant, slots, zones = self._significant, work.slot, work.rows["zone"]
+        significant, zones = self._significant, work.rows["zone"]
         found = []
-        for index in accepted.tolist():
+        for index, settled in zip(accepted.tolist(), folded[accepted].tolist(), strict=True):
             event = batch.events[index]
-            matters = event.event in significant or event.type in SIGNIFICANT_TYPES or not folded[index]
+            matters = not settled or event.event in significant or event.type in SIGNIFICANT_TYPES
             if not matters and event.timezone is not None:
-                matters = zones[slots[batch.people[index]]] != zone_hash(event.timezone)
+                matters = zones[slot[index]] != zone_hash(event.timezone)
             if matters:
                 found.append(index)
         return found
@@ -312,13 +322,9 @@ class Engine:
         work.effects.log.append(decision.erased(person, moment.now_ms, event.message_id, moment.as_of, version))
 
     def _count(self, work: Work, batch: Batch) -> None:
-        for event in batch.events:
-            work.effects.counts["events_total", event.type] += 1
-        if batch.stock:
-            work.count("events_total", "track", by=len(batch.stock))
-        clamped = sum(event.clamped for event in batch.events)
-        if clamped:
-            work.count("clamped_timestamps_total", by=clamped)
+        for kind, count in batch.types.items():
+            work.count("events_total", kind, by=count)
+        work.count("clamped_timestamps_total", by=sum([event.clamped for event in batch.events]))
         for letter in batch.rejected:
             work.count("dead_letters_total", letter.reason)
 
@@ -328,9 +334,9 @@ def _moving(work: Work, batch: Batch) -> set[str]:
     named = {message.person for message in batch.messages}
     owners: set[str] = set()
     aliased = any(message.by == "alias" for message in batch.messages)
-    for event in batch.events:
+    for event in batch.naming:
         other = event.previous_id if event.type == "alias" else event.anonymous_id
-        if event.type in ("alias", "identify") and other is not None and other != event.person:
+        if other is not None and other != event.person:
             named.add(other)
             owners.add(event.person)
             aliased = aliased or event.type == "alias"
