@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench chaos soak install services lock clean
+.PHONY: help demo test lint bench simulate chaos soak install services lock clean
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -11,6 +11,8 @@ KAFKA_VERSION := $(shell sed -n 's/^KAFKA_VERSION = "\(.*\)"$$/\1/p' tests/servi
 KAFKA := .cache/kafka/$(KAFKA_VERSION)
 SECONDS ?= 60
 MINUTES ?= 10
+SEEDS ?= 10000
+START ?= 0
 ARGS ?=
 
 help: ## list the targets
@@ -31,6 +33,9 @@ lint: $(INSTALLED) ## style, types and the direction of imports
 bench: services ## CPU per event of the pure core by stage, then two workers under load of which one is killed
 	$(BIN)/python benchmarks/core.py $(ARGS)
 	$(BIN)/python -m benchmarks.failover
+
+simulate: $(INSTALLED) ## the real engine and owners under seeded faults, no services needed (SEEDS=10000 START=0)
+	$(BIN)/python -m tests.simulate_many $(SEEDS) $(START)
 
 chaos: services ## kill and restart workers, broker and Redis at random (MINUTES=10)
 	MINUTES=$(MINUTES) $(BIN)/python -m pytest -s -m chaos --timeout 0 $(ARGS)

@@ -1,0 +1,191 @@
+"""What the people of a simulation do, and what must come of each trigger whatever fails.
+
+Every trigger is a cart of its own, so that its outcome is known beforehand, or is one of a known few where it depends
+on what is still under way from another partition.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from decisioning.localtime import iso
+from decisioning.partitioner import partition_of
+from tests.play import CAMPAIGN, CONFIG, config
+
+DELAY_MS = 8_000
+FIRST_MS = 3_000  # nobody does anything before
+SPREAD_MS = 30_000
+CARTS = 10
+DAMAGED = (b"{", b"\xff\xfe", b"[]", b'{"type":"track"}')
+
+SETUP = config(
+    campaigns=[
+        CONFIG["campaigns"][0]
+        | {
+            "trigger": CAMPAIGN["trigger"]
+            | {"delay": f"{DELAY_MS // 1000}s", "per": "properties.cart_id", "restart_on": ["Cart Viewed"]}
+        },
+        CAMPAIGN | {"id": "hello", "trigger": {"event": "Signed Up", "delay": "0s", "per": "properties.cart_id"}},
+    ],
+)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A record that a producer will append."""
+
+    at_ms: int
+    topic: str
+    partition: int
+    key: bytes
+    value: bytes
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What may come of a trigger: actions and first reasons, and when it is due at the earliest."""
+
+    outcomes: frozenset[str]
+    due_ms: frozenset[int]
+
+
+@dataclass
+class Workload:
+    """Everything that happens outside."""
+
+    partitions: int
+    chance: random.Random
+    start_ms: int
+    records: list[Planned] = field(default_factory=list)
+    triggers: dict[str, Expected] = field(default_factory=dict)  # by message id
+    sent: dict[str, set[str]] = field(default_factory=dict)  # known person -> ids of their messages
+    merged: set[str] = field(default_factory=set)  # known people who were somebody else before
+    damaged: int = 0
+    _messages: int = 0
+
+    def event(
+        self,
+        at_ms: int,
+        user: str | None,
+        *,
+        anonymous: str | None = None,
+        astray: bool = False,
+        orderly: bool = False,
+        **body: Any,
+    ) -> str:
+        """Plan an event; `astray` sends it to a partition that is not its person's, `orderly` keeps copies from it."""
+        self._messages += 1
+        message_id = f"m{self._messages}"
+        said: dict[str, Any] = {"messageId": message_id, "timestamp": iso(at_ms), **body}
+        if user is not None:
+            said["userId"] = user
+            self.sent.setdefault(user, set()).add(message_id)
+        if anonymous is not None:
+            said["anonymousId"] = anonymous
+        person = user or anonymous or ""
+        self._plan(at_ms, person, orjson.dumps(said), astray=astray)
+        if self.chance.random() < 0.15:  # the producer repeats itself
+            again_ms = at_ms + self.chance.choice((0, 5, 900, 15_000))
+            self._plan(again_ms, person, orjson.dumps(said), astray=self.chance.random() < 0.3 and not orderly)
+        return message_id
+
+    def _plan(self, at_ms: int, person: str, value: bytes, *, astray: bool) -> None:
+        partition = partition_of(person, self.partitions)
+        if astray:
+            partition = (partition + self.chance.randrange(1, self.partitions)) % self.partitions
+        self.records.append(Planned(at_ms, "events", partition, person.encode(), value))
+
+    def track(self, at_ms: int, user: str | None, event: str, cart: str, **more: Any) -> str:
+        """Plan a track event about a cart."""
+        return self.event(at_ms, user, type="track", event=event, properties={"cart_id": cart}, **more)
+
+    def identify(self, at_ms: int, user: str, **more: Any) -> str:
+        """Plan an identify that gives an address."""
+        return self.event(at_ms, user, type="identify", traits={"email": f"{user}@example.com"}, **more)
+
+    def damage(self) -> None:
+        """Plan a record that is no event."""
+        self.damaged += 1
+        topic = self.chance.choice(("events", "events", "internal"))
+        at_ms = self.start_ms + self.chance.randrange(SPREAD_MS)
+        partition = self.chance.randrange(self.partitions)
+        self.records.append(Planned(at_ms, topic, partition, b"", self.chance.choice(DAMAGED)))
+
+    def expect(self, message_id: str, outcomes: str, *due_ms: int) -> None:
+        """Say what may come of a trigger."""
+        self.triggers[message_id] = Expected(frozenset(outcomes.split("|")), frozenset(due_ms))
+
+
+def make(partitions: int, chance: random.Random, start_ms: int) -> Workload:
+    """Plan a workload."""
+    work = Workload(partitions, chance, start_ms)
+    users = [f"u{chance.randrange(1000)}" for _ in range(3)]
+    for user in users:
+        work.identify(start_ms, user)
+    for number in range(CARTS):
+        at_ms = start_ms + FIRST_MS + chance.randrange(SPREAD_MS)
+        stories = (_plain, _plain, _at_once, _cancelled, _cancelled, _restarted, _misrouted, _anonymous, _anonymous)
+        chance.choice(stories)(work, chance.choice(users), f"c{number}", at_ms)
+    for _ in range(chance.randrange(4)):
+        work.damage()
+    for (
+        user
+    ) in users:  # the last word, after all faults: whatever Redis lost meanwhile must be noticed at the latest now
+        work.event(start_ms + 2 * SPREAD_MS, user, type="page", name="end")
+    work.records.sort(key=lambda planned: planned.at_ms)
+    return work
+
+
+def _plain(work: Workload, user: str, cart: str, at_ms: int) -> None:
+    work.expect(work.track(at_ms, user, "Product Added", cart), "send", at_ms + DELAY_MS)
+
+
+def _at_once(work: Workload, user: str, cart: str, at_ms: int) -> None:
+    work.expect(work.track(at_ms, user, "Signed Up", cart), "send", at_ms)
+
+
+def _cancelled(work: Workload, user: str, cart: str, at_ms: int) -> None:
+    due_ms = at_ms + DELAY_MS
+    off_ms = work.chance.choice((-7_000, -1_000, -20, -1, 1, 20, 400))
+    work.track(due_ms + off_ms, user, "Order Completed", cart)
+    astray = work.chance.random() < 0.2
+    message_id = work.track(at_ms, user, "Product Added", cart, astray=astray)
+    work.expect(message_id, "cancelled" if off_ms < 0 else "cancelled|send", due_ms)
+
+
+def _restarted(work: Workload, user: str, cart: str, at_ms: int) -> None:
+    due_ms = at_ms + DELAY_MS
+    restart_ms = due_ms + work.chance.choice((-7_000, -1_000, -1, 1, 20))
+    message_id = work.track(at_ms, user, "Product Added", cart)
+    # A restart that is read before its trigger moves nothing, so no copy of it may overtake that by another partition.
+    work.track(restart_ms, user, "Cart Viewed", cart, orderly=True)
+    late = [] if restart_ms < due_ms else [due_ms]
+    work.expect(message_id, "send", restart_ms + DELAY_MS, *late)
+
+
+def _misrouted(work: Workload, user: str, cart: str, at_ms: int) -> None:
+    due_ms = at_ms + DELAY_MS
+    message_id = work.track(at_ms, user, "Product Added", cart, astray=True)
+    if work.chance.random() < 0.5:
+        work.expect(message_id, "send", due_ms)
+        return
+    work.track(due_ms - work.chance.choice((1, 50, 5_000)), user, "Order Completed", cart, astray=True)
+    work.expect(message_id, "send|cancelled", due_ms)
+
+
+def _anonymous(work: Workload, user: str, cart: str, at_ms: int) -> None:
+    """A visitor fills a cart and says later who they are, perhaps at another partition."""
+    visitor = f"a{work.chance.randrange(1000)}"
+    message_id = work.track(at_ms, None, "Product Added", cart, anonymous=visitor)
+    merge_ms = at_ms + work.chance.choice((1, 200, 4_000, DELAY_MS - 1, DELAY_MS + 50))
+    work.identify(merge_ms, user, anonymous=visitor)
+    work.merged.add(user)
+    outcomes = "send|no_address"
+    if work.chance.random() < 0.3:
+        work.track(merge_ms + work.chance.choice((1, 100, 3_000)), user, "Order Completed", cart)
+        outcomes += "|cancelled"
+    work.expect(message_id, outcomes, at_ms + DELAY_MS)

@@ -1,0 +1,319 @@
+"""A whole deployment in one thread and no time: workers, Kafka, Redis and people, all moved by one seed.
+
+The engine, the partition's protocol and its owner are the real ones. Everything else is here or in the files beside:
+a loop whose clock jumps to the next thing that happens, a network that loses, delays and repeats, processes that die
+or stand still between any two awaits, and a group that deals the partitions out again and again. The same seed gives
+the same run, to the last decision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from hashlib import blake2b
+from typing import Any
+
+from decisioning.engine import Engine
+from streams.seams import Committed, ConflictError, FencedError, UnknownOutcomeError
+from tests.shell_world import Redis
+from tests.simulated_kafka import Cluster
+from tests.simulated_work import SETUP, SPREAD_MS, make
+from tests.simulated_worker import Worker
+
+START_MS = 1_800_000_000_000
+FAULTS_END_S = SPREAD_MS / 1e3 + 12
+LONGEST_FREEZE_S = 15.0
+MOST_S = 240.0  # by then all is settled, or never
+ENGINE = Engine(SETUP)
+WORKERS = 3
+
+
+class Jumping(asyncio.BaseEventLoop):
+    """An event loop whose time passes only when there is nothing else to do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._now_s = 0.0
+        self._selector = self
+
+    def time(self) -> float:
+        return self._now_s
+
+    def select(self, timeout_s: float | None) -> list[Any]:
+        """Wait for the next thing that happens, at once."""
+        assert timeout_s is not None, "nothing will ever happen again"
+        self._now_s += timeout_s
+        return []
+
+    def _process_events(self, event_list: list[Any]) -> None:
+        """There are none but timers."""
+
+    def _write_to_self(self) -> None:
+        """Nobody calls from another thread."""
+
+
+@dataclass
+class Weather:
+    """Which faults a seed has, and how often: a rate of 0 leaves the others alone with each other."""
+
+    lost: float = 0.0  # of a thousand requests
+    unanswered: float = 0.0
+    late: float = 0.0
+    doubled: float = 0.0
+    died: float = 0.0
+    froze: float = 0.0
+    kill: float = 0.0  # times in a run
+    freeze: float = 0.0
+    rebalance: float = 0.0
+    flush: float = 0.0
+    failover: float = 0.0
+    torn: float = 0.0
+    expire: float = 0.0
+    compact: float = 0.0
+
+    @classmethod
+    def of(cls, chance: random.Random) -> Weather:
+        """The weather of a seed."""
+        return cls(**{one.name: chance.choice((0, 0, 1, 3, 10)) for one in fields(cls)})
+
+
+class World:
+    """Everything there is, for one seed.
+
+    Attributes
+    ----------
+    troubles
+        What must not have happened and did.
+    """
+
+    def __init__(self, seed: int, loop: Jumping) -> None:
+        self.chance = random.Random(seed)
+        self.loop = loop
+        self.partitions = self.chance.choice((2, 3))
+        self.weather = Weather.of(self.chance)
+        self.engine = ENGINE
+        self.kafka = Cluster(self.partitions, self.chance, self._later)
+        self.kafka.slow_marks_s = self.chance.choice((0.0, 0.0, 0.1, 2.0))
+        self.redis = [Redis() for _ in range(self.partitions)]
+        self.workers: list[Worker] = []
+        self.troubles: list[str] = []
+        self.trace = blake2b(digest_size=8)
+        self.faulty = True
+        self.work = make(self.partitions, self.chance, START_MS)
+        self.damaged: list[tuple[str, int, int]] = []
+        self._slow_s = self.chance.choice((0.0, 0.1, 1.0))
+        self._replica = [redis.copy() for redis in self.redis]
+        self._generation = 0
+        self._names = 0
+
+    def now_ms(self) -> int:
+        return START_MS + round(self.loop.time() * 1000)
+
+    def latency_s(self) -> float:
+        """How long something takes on the network."""
+        usual_s = 0.0005 + self.chance.random() * 0.004
+        return usual_s + (self.chance.random() * self._slow_s if self.chance.random() < 0.1 else 0.0)
+
+    def _later(self, delay_s: float, call: Callable[[], None]) -> None:
+        self.loop.call_later(delay_s, call)
+
+    def note(self, *what: object) -> None:
+        """Add to the digest of the run."""
+        self.trace.update(repr((round(self.loop.time(), 9), *what)).encode())
+
+    # The network
+
+    async def call(
+        self,
+        worker: Worker,
+        name: str,
+        operation: Callable[[], Any],
+        unknown: type[Exception],
+        *,
+        certain: bool = False,
+    ) -> Any:
+        """Send a request and await the reply, or what the network makes of it."""
+        await worker.alive()
+        self._strike(worker)
+        await worker.alive()
+        reply: asyncio.Future[Any] = self.loop.create_future()
+        fate = "" if certain else self._fate(name)
+        self.note(worker.name, name, fate)
+        arrivals_s = [] if fate == "lost" else [self.latency_s()]
+        if fate == "late":
+            arrivals_s = [self.chance.random() * 12]
+        elif fate == "doubled":
+            arrivals_s.append(self.chance.random() * 12)
+        for delay_s in arrivals_s:
+            self.loop.call_later(delay_s, partial(self._arrive, worker, operation, None if fate else reply))
+        if fate:
+            error = unknown(f"{name}: {fate}")
+            worker.later(self.chance.choice((0.002, 0.1, 8.0)), partial(_answer, reply, error))
+        result = await reply
+        self._strike(worker)
+        await worker.alive()
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def _arrive(self, worker: Worker, operation: Callable[[], Any], reply: asyncio.Future[Any] | None) -> None:
+        try:
+            result = operation()
+        except (ConflictError, FencedError, UnknownOutcomeError) as error:
+            result = error
+        if reply is not None:
+            worker.later(self.latency_s(), partial(_answer, reply, result))
+
+    def _fate(self, name: str) -> str:
+        if not self.faulty:
+            return ""
+        fates = ("lost", "unanswered", "late", *(() if name == "append" else ("doubled",)))
+        return next((fate for fate in fates if self.chance.random() * 1000 < getattr(self.weather, fate)), "")
+
+    def _strike(self, worker: Worker) -> None:
+        """The process may die or stand still at any await."""
+        if self.faulty and self.chance.random() * 1000 < self.weather.died / 2:
+            self.kill(worker)
+        elif self.faulty and self.chance.random() * 1000 < self.weather.froze / 2:
+            self.freeze(worker)
+
+    # Processes
+
+    def kill(self, worker: Worker) -> None:
+        if worker.dead:
+            return
+        self.note("kill", worker.name)
+        worker.kill()
+        self.loop.call_later(self.chance.uniform(0.01, 6), self.rebalance)  # a session timeout at most
+        self.loop.call_later(self.chance.uniform(0.1, 3), self.join)
+
+    def freeze(self, worker: Worker) -> None:
+        seconds = self.chance.choice((0.05, 1.0, LONGEST_FREEZE_S)) * self.chance.random()
+        self.note("freeze", worker.name, seconds)
+        worker.frozen_until_s = max(worker.frozen_until_s, self.loop.time() + seconds)
+        if seconds > 1:
+            self.loop.call_later(min(6.0, seconds / 2), self.rebalance)
+
+    def join(self) -> None:
+        self._names += 1
+        behind_ms = self.chance.choice((0, 0, 3, 1500))
+        self.workers = [worker for worker in self.workers if not worker.dead]
+        self.workers.append(Worker(self, f"w{self._names}", behind_ms))
+        self.rebalance()
+
+    def rebalance(self) -> None:
+        """Deal the partitions out among whoever the group believes to be there."""
+        self._generation += 1
+        now_s = self.loop.time()
+        living = [worker for worker in self.workers if not worker.dead]
+        awake = [worker for worker in living if worker.frozen_until_s <= now_s] or living
+        dealt: dict[str, list[int]] = {worker.name: [] for worker in living}
+        for number in range(self.partitions):
+            if awake:
+                dealt[self.chance.choice(awake).name].append(number)
+        for worker in living:
+            first_s, then_s = self.latency_s() * 10, self.latency_s() * 20
+            worker.later(first_s, partial(worker.revoked, self._generation))
+            worker.later(first_s + then_s, partial(worker.assigned, self._generation, dealt[worker.name]))
+
+    def unforeseen(self, worker: Worker, error: BaseException) -> None:
+        self.troubles.append(f"{worker.name} ended: {type(error).__name__}: {error}")
+        self.kill(worker)
+
+    # What happens to Redis and Kafka
+
+    def flush(self) -> None:
+        for redis in self.redis:
+            redis.flush()
+
+    def failover(self) -> None:
+        for redis, earlier in zip(self.redis, self._replica, strict=True):
+            redis.restore(earlier)
+
+    def replicate(self) -> None:
+        self._replica = [redis.copy() for redis in self.redis]
+
+    def torn(self) -> None:
+        redis = self.chance.choice(self.redis)
+        if redis.meta is not None:
+            redis.meta = replace(redis.meta, state="torn")
+            redis.rows, redis.due = {}, {}
+
+    def expire(self) -> None:
+        number = self.chance.randrange(self.partitions)
+        kept = self.kafka.visible[number].offsets
+        some = {name: offset for name, offset in kept.items() if self.chance.random() < 0.3}
+        self.kafka.visible[number] = Committed(some, "")
+
+    def compact(self) -> None:
+        for journal in self.kafka.changelog:
+            journal.compact()
+
+    def _schedule(self) -> None:
+        deeds: dict[str, Callable[[], None]] = {
+            name: getattr(self, name) for name in ("flush", "failover", "torn", "expire", "compact", "rebalance")
+        }
+        deeds["kill"] = lambda: self.kill(self.chance.choice(self.workers))
+        deeds["freeze"] = lambda: self.freeze(self.chance.choice(self.workers))
+        for name, deed in deeds.items():
+            for _ in range(round(getattr(self.weather, name))):
+                self.loop.call_later(self.chance.random() * FAULTS_END_S, self._do, name, deed)
+        for _ in range(12):
+            self.loop.call_later(self.chance.random() * FAULTS_END_S, self.replicate)
+        for planned in self.work.records:
+            self.loop.call_at((planned.at_ms - START_MS) / 1e3, self._produce, planned)
+
+    def _do(self, name: str, deed: Callable[[], None]) -> None:
+        self.note(name)
+        deed()
+
+    def _produce(self, planned: Any) -> None:
+        offset = self.kafka.produce(
+            planned.topic, planned.partition, planned.key or None, planned.value, planned.at_ms
+        )  # fmt: skip
+        if not planned.key:
+            self.damaged.append((planned.topic, planned.partition, offset))
+
+    # The run
+
+    async def run(self) -> None:
+        """Live through everything, then let it settle."""
+        for _ in range(self.chance.randrange(2, WORKERS + 1)):
+            self.join()
+        self._schedule()
+        await asyncio.sleep(FAULTS_END_S)
+        self.faulty = False
+        self._slow_s = 0.0
+        await asyncio.sleep(LONGEST_FREEZE_S + 1)
+        self.rebalance()
+        while not self._settled() and self.loop.time() < MOST_S:  # noqa: ASYNC110 - nobody is told when all is settled
+            await asyncio.sleep(1.0)
+        if self.loop.time() < MOST_S:
+            await asyncio.sleep(15.0)  # whatever is still on its way arrives
+        for worker in self.workers:
+            worker.kill()
+        await asyncio.sleep(0.01)
+
+    def _settled(self) -> bool:
+        done = Counter(name for commit in self.kafka.commits for name, _ in commit.published)
+        return (
+            self.now_ms() > self.work.records[-1].at_ms
+            and done["decision-log"] >= len(self.work.triggers)
+            and done["dead-letters"] >= self.work.damaged
+            and not self.kafka.unsettled()
+            and not any(self.unread(name, number) for name, number in self.kafka.inputs)
+        )
+
+    def unread(self, name: str, number: int) -> bool:
+        """Whether a record of an input is in no committed step."""
+        steps = [commit.marker.offsets for commit in self.kafka.commits if commit.partition == number and commit.marker]
+        return bool(self.kafka.inputs[name, number].read(steps[-1][name] if steps else 0, 1)[0])
+
+
+def _answer(reply: asyncio.Future[Any], result: Any) -> None:
+    if not reply.done():
+        reply.set_result(result)
