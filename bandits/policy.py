@@ -63,6 +63,18 @@ def uniform_number(key: bytes) -> float:
     return float(digest >> (64 - _DRAW_BITS)) * 2.0**-_DRAW_BITS
 
 
+def is_distribution(probabilities: Floats) -> bool:
+    """Whether these are positive numbers adding to 1 to within 1e-9, at least one of them.
+
+    Examples
+    --------
+    >>> is_distribution(np.array([0.25, 0.75])), is_distribution(np.array([0.0, 1.0]))
+    (True, False)
+    """
+    p = probabilities
+    return p.ndim == 1 and len(p) > 0 and bool(np.all(p > 0.0)) and abs(float(p.sum()) - 1.0) <= _SUM_TOLERANCE
+
+
 def draw(probabilities: Floats, key: bytes) -> int:
     """Draw one arm by inverting the cumulative distribution at `uniform_number(key)`.
 
@@ -84,7 +96,7 @@ def draw(probabilities: Floats, key: bytes) -> int:
     1
     """
     p = np.asarray(probabilities, dtype=np.float64)
-    if p.ndim != 1 or len(p) == 0 or not bool(np.all(p > 0.0)) or abs(float(p.sum()) - 1.0) > _SUM_TOLERANCE:
+    if not is_distribution(p):
         raise ValueError(f"probabilities {p!r} are not a distribution; expected positive numbers adding to 1")
     arm = int(np.searchsorted(np.cumsum(p), uniform_number(key), side="right"))
     return min(arm, len(p) - 1)  # rounding can leave the last cumulative sum a hair below 1

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 import typer
 
-from decisioning.explain import explain
+from decisioning.explain import IncompleteError, explain
 from streams.checking import unreadable
 from streams.failure import NO, Failure
 
@@ -37,7 +37,7 @@ def explain_decision(decision_id: str, log: Path | None, settings: Settings | No
     Raises
     ------
     Failure
-        There is no such decision, or nothing to look in.
+        There is no such decision, nothing to look in, or not all of its record is there.
     """
     needle = decision_id.encode()
     if log is not None:
@@ -48,7 +48,11 @@ def explain_decision(decision_id: str, log: Path | None, settings: Settings | No
         record = asyncio.run(_in_kafka(needle, settings))
     if record is None:
         raise Failure(f"no decision {decision_id} in {where}; check the id, or name another log with --log", NO)
-    explanation = explain(record)
+    try:
+        explanation = explain(record)
+    except IncompleteError as error:
+        remedy = "look for it in the log as it was published"
+        raise Failure(f"decision {decision_id} in {where}: the record is incomplete: {error}; {remedy}", NO) from None
     typer.echo(str(explanation))
     return NO if explanation.differences else 0
 

@@ -316,6 +316,27 @@ def test_explain_from_a_file(run: Any, shop: Path) -> None:
     assert run("explain", "--log", log, record["decision_id"])[0] == 1
 
 
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ({"arms": ...}, "Object missing required field `arms`"),
+        ({"arms": "a"}, "Expected `object`, got `str` - at `$.arms`"),
+        ({"channel": "sms"}, "the arms of 'channel' have no 'sms'"),
+        ({"action": "a\nb"}, "Invalid enum value 'a\\nb' - at `$.action`"),
+    ],
+)
+def test_a_damaged_record_is_one_line(run: Any, shop: Path, damage: dict[str, Any], said: str) -> None:
+    """It says what is wrong with the record; exit 1."""
+    log = shop / "log.jsonl"
+    arguments = ("backtest", "--config", shop / "shop.yaml", "--events", shop / "events.jsonl")
+    run(*arguments, "--until", "2026-03-02T11:00:00Z", "--log", log)
+    record = json.loads(log.read_text())
+    log.write_text(json.dumps({name: value for name, value in (record | damage).items() if value is not ...}))
+    code, out, err = run("explain", "--log", log, record["decision_id"])
+    assert (code, out) == (1, "")
+    assert f": the record is incomplete: {said}; " in _one_line(err)
+
+
 @pytest.mark.parametrize("what", ["events", "decisions", "decision-log", "examples", "config", "asyncapi"])
 def test_schemas_are_json(run: Any, what: str) -> None:
     """Each of them is one JSON document on stdout."""

@@ -36,6 +36,11 @@ pytest.importorskip("matplotlib", reason="the extra `demo` is not installed")
 
 
 def _logged(action: str, reason: str = "", campaign: str = "cart-abandonment") -> bytes:
+    chosen = {
+        "send": {"channel": "email", "subject": "plain"},
+        "holdout": {"holdout": "holdout"},
+        "suppress": dict[str, str](),
+    }[action]
     return orjson.dumps(
         {
             "decision_id": "d1",
@@ -49,11 +54,13 @@ def _logged(action: str, reason: str = "", campaign: str = "cart-abandonment") -
             "decided_at": "2026-11-24T09:30:00.000Z",
             "reasons": [reason] if reason else [],
             "channel_reasons": {},
-            "propensity": {},
-            "arms": {},
+            "propensity": dict.fromkeys(chosen, 1.0),
+            "joint_propensity": 1.0 if chosen else None,
+            "arms": {choice: {arm: 1.0} for choice, arm in chosen.items()},
             "random_draw": {},
             "context": {},
             "config_version": "0123",
+            "experiment": {"group": "holdout" if action == "holdout" else "treatment"},
             "as_of": {"partition": 0, "offset": 1},
         }
     )

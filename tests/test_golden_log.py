@@ -6,14 +6,17 @@ with `decisioning backtest --config config.yaml --events events.jsonl --decision
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
 from decisioning import backtest
 from decisioning.config import load
-from decisioning.explain import explain
+from decisioning.explain import IncompleteError, explain
 
 SHOP = Path(__file__).parent / "golden" / "shop"
 
@@ -55,3 +58,91 @@ def test_a_record_that_was_changed_is_noticed(played: dict[str, bytes]) -> None:
     other = next(arm for arm in record["arms"]["subject"] if arm != record["variants"]["subject"])
     forged = {**record, "variants": {"subject": other}}
     assert any("subject" in difference for difference in explain(forged).differences)
+
+
+@pytest.fixture(scope="module")
+def records(played: dict[str, bytes]) -> dict[str, dict[str, Any]]:
+    """One record of each kind: sent with a choice of subjects, held out, suppressed, erased."""
+    log = [orjson.loads(line) for line in played["log"].splitlines()]
+    found = {one["action"]: one for one in log if one["campaign"] is not None}
+    found["send"] = next(one for one in log if len(one["arms"].get("subject", {})) == 2)
+    proof = {"campaign": None, "action": "suppress", "reasons": ["erased"], "decided_at": "2026-01-01T09:00:00.000Z"}
+    return {**found, "erased": found["send"] | proof}
+
+
+@pytest.mark.parametrize(
+    ("action", "changes", "said"),
+    [
+        ("send", {"joint_propensity": 0.5}, "the joint propensity is "),
+        ("send", {"joint_propensity": None}, "the joint propensity is "),
+        ("suppress", {"joint_propensity": 0.5}, "the joint propensity is None, not 0.5"),
+        ("send", {"arms": {"send_time": {"now": 0.5}}}, "send_time: the probabilities are not positive numbers adding"),
+        ("send", {"arms": {"holdout": {"treatment": 1.0, "holdout": 0.0}}}, "holdout: the probabilities are not"),
+        ("send", {"arms": {"holdout": {"treatment": 1e308, "holdout": 1e308}}}, "holdout: the probabilities are not"),
+        ("send", {"propensity": {"send_time": 0.5}}, "send_time: the propensity is 1.0, not 0.5"),
+        ("send", {"propensity": {"holdout": 0.01}}, "holdout: the propensity is "),
+        ("send", {"experiment": {"group": "holdout"}}, "holdout: the group of this action is 'treatment'"),
+        ("holdout", {"experiment": {"group": "treatment"}}, "holdout: the group of this action is 'holdout'"),
+        ("send", {"random_draw": {"channel": 0.5}}, "channel: the number drawn is "),
+    ],
+)
+def test_what_does_not_agree_within_a_record_is_noticed(
+    records: dict[str, dict[str, Any]], action: str, changes: dict[str, Any], said: str
+) -> None:
+    """Probabilities, their product, numbers drawn, and the group a person is in."""
+    record = copy.deepcopy(records[action])
+    assert explain(record).differences == ()
+    for name, value in changes.items():
+        record[name] = record[name] | value if isinstance(value, dict) else value
+    assert any(difference.startswith(said) for difference in explain(record).differences), explain(record).differences
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"arms": "none"}, "Expected `object`, got `str` - at `$.arms`"),
+        ({"arms": {}}, "arms has no 'channel'"),
+        ({"channel": "fax"}, "the arms of 'channel' have no 'fax'"),
+        ({"channel": None}, "the arms of 'channel' have no None"),
+        ({"variants": {}}, "the arms of 'subject' have no None"),
+        ({"propensity": {}}, "propensity has no 'holdout'"),
+        ({"random_draw": {}}, "random_draw has no 'subject'"),
+        ({"campaign": None}, "Expected `str`, got `null` - at `$.campaign`"),
+    ],
+)
+def test_a_record_that_is_not_whole_says_what_it_lacks(
+    records: dict[str, dict[str, Any]], changes: dict[str, Any], said: str
+) -> None:
+    """The first thing without which it cannot be explained."""
+    with pytest.raises(IncompleteError) as caught:
+        explain(records["send"] | changes)
+    assert str(caught.value) == said
+
+
+def _damaged(value: Any) -> Iterator[Any]:
+    """The value with one part of it, at any depth, gone or of another type."""
+    yield from (None, True, -1, 0.5, "x", [], ["x"], {}, {"x": "x"})
+    keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    for key in keys:
+        without = value.copy()
+        del without[key]
+        yield without
+        for part in _damaged(value[key]):
+            changed = value.copy()
+            changed[key] = part
+            yield changed
+
+
+@pytest.mark.parametrize("action", ["send", "holdout", "suppress", "erased"])
+def test_no_damage_to_a_record_is_an_error_of_the_program(records: dict[str, dict[str, Any]], action: str) -> None:
+    """It is explained all the same, or said to be incomplete, in one line."""
+    explain(records[action])
+    said = set()
+    for record in _damaged(records[action]):
+        if isinstance(record, dict):
+            try:
+                explain(record)
+            except IncompleteError as error:
+                said.add(str(error))
+    assert said
+    assert all(line.isprintable() for line in said)
