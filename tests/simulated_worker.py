@@ -43,6 +43,7 @@ class Worker:
         self._gates: dict[tuple[str, int], int] = {}
         self._positions: dict[tuple[str, int], int] = {}
         self._fetching: set[tuple[str, int]] = set()
+        self._queued_until_s: dict[tuple[str, int], float] = {}
 
     # Being a process
 
@@ -126,17 +127,16 @@ class Worker:
             journal.waiters.append(partial(self._fetch_soon, name, partition))
             return
         self._positions[place] = position
-        self._fetching.add(place)
-        queued = Fetched(name, partition, epoch, records, position)
+        now_s = self.world.loop.time()
+        at_s = max(now_s + self.world.queue_s(), self._queued_until_s.get(place, 0.0) + 1e-6)  # in order
+        self._queued_until_s[place] = at_s
+        self.later(at_s - now_s, partial(self._route, Fetched(name, partition, epoch, records, position)))
+        self._fetch_soon(name, partition)
 
-        def route() -> None:
-            owner = self.owners.get(partition)
-            if owner is not None:
-                owner.put(name, queued)
-            self._fetching.discard(place)
-            self._fetch_soon(name, partition)
-
-        self.later(self.world.latency_s(), route)
+    def _route(self, fetched: Fetched) -> None:
+        owner = self.owners.get(fetched.partition)
+        if owner is not None:
+            owner.put(fetched.topic, fetched)
 
     # owner.Sampler
 

@@ -106,6 +106,7 @@ class World:
         self.work = make(self.partitions, self.chance, START_MS)
         self.damaged: list[tuple[str, int, int]] = []
         self._slow_s = self.chance.choice((0.0, 0.1, 1.0))
+        self._queue_s = self.chance.choice((0.0, 0.3, 3.0))
         self._replica = [redis.copy() for redis in self.redis]
         self._generation = 0
         self._names = 0
@@ -117,6 +118,10 @@ class World:
         """How long something takes on the network."""
         usual_s = 0.0005 + self.chance.random() * 0.004
         return usual_s + (self.chance.random() * self._slow_s if self.chance.random() < 0.1 else 0.0)
+
+    def queue_s(self) -> float:
+        """How long records lie in a worker's queue between consumer and owner."""
+        return self.latency_s() + (self.chance.random() * self._queue_s if self.chance.random() < 0.2 else 0.0)
 
     def _later(self, delay_s: float, call: Callable[[], None]) -> None:
         self.loop.call_later(delay_s, call)
@@ -287,7 +292,7 @@ class World:
         self._schedule()
         await asyncio.sleep(FAULTS_END_S)
         self.faulty = False
-        self._slow_s = 0.0
+        self._slow_s = self._queue_s = 0.0
         await asyncio.sleep(LONGEST_FREEZE_S + 1)
         self.rebalance()
         while not self._settled() and self.loop.time() < MOST_S:  # noqa: ASYNC110 - nobody is told when all is settled
