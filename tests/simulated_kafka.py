@@ -162,6 +162,10 @@ class Cluster:
         if transaction is not None and transaction.state == "open":
             self._decide(transaction, "committed")
 
+    def shuffled(self, size: int) -> list[int]:
+        """The order in which so many requests arrive."""
+        return self._chance.sample(range(size), size)
+
     def unsettled(self) -> bool:
         """Whether any mark is still on its way."""
         return any(last is not None and not last.complete for last in self._last)
@@ -263,10 +267,15 @@ class SimulatedLog:
         await self._do("begin", lambda: None)
 
     async def append(self, changelog: Sequence[tuple[bytes, bytes]], outputs: Mapping[str, Sequence[Outgoing]]) -> int:
-        send = partial(
-            self._cluster.append, self._partition, self._epoch, changelog, outputs, self._clock.now_ms()
-        )  # fmt: skip
-        d: int = await self._do("append", send)
+        # Requests to several brokers, of which some may arrive and others not.
+        parts: list[tuple[Sequence[tuple[bytes, bytes]], Mapping[str, Sequence[Outgoing]]]]
+        parts = [(changelog, {}), *(((), {name: records}) for name, records in outputs.items())]
+        ends = {}
+        for number in self._cluster.shuffled(len(parts)):
+            now_ms = self._clock.now_ms()
+            send = partial(self._cluster.append, self._partition, self._epoch, *parts[number], now_ms)
+            ends[number] = await self._do("append", send)
+        d: int = ends[0]
         return d
 
     async def offsets(self, offsets: Mapping[str, int], metadata: str) -> None:

@@ -65,7 +65,8 @@ def _each_trigger_once(world: World) -> Iterator[str]:
     found: dict[str, list[dict[str, object]]] = {}
     for value in _outputs(world, "decision-log"):
         line = orjson.loads(value)
-        found.setdefault(line["trigger"]["message_id"], []).append(line)
+        if line["campaign"] is not None:
+            found.setdefault(line["trigger"]["message_id"], []).append(line)
     for message_id, expected in world.work.triggers.items():
         lines = found.pop(message_id, [])
         if len(lines) != 1:
@@ -82,6 +83,14 @@ def _each_trigger_once(world: World) -> Iterator[str]:
         if outcome == "send" and str(line["decided_at"]) < str(line["due_at"]):
             yield f"trigger {message_id}: due {line['due_at']}, decided {line['decided_at']}"
     yield from (f"{message_id} was no trigger and has {len(lines)} lines" for message_id, lines in found.items())
+
+
+def _each_erasure_proven_once(world: World) -> Iterator[str]:
+    """Exactly one line in the log for each person who was erased."""
+    logged = [orjson.loads(value) for value in _outputs(world, "decision-log")]
+    proven = Counter(line["user_id"] for line in logged if line["campaign"] is None)
+    if proven != Counter(world.work.erased):
+        yield f"erasures proven {dict(proven)}, asked for {sorted(world.work.erased)}"
 
 
 def _by_channel(line: dict[str, object]) -> set[str]:
@@ -155,6 +164,7 @@ def _redis_is_the_fold(world: World) -> Iterator[str]:
 
 CHECKS = (
     _each_trigger_once,
+    _each_erasure_proven_once,
     _each_decision_once,
     _each_damaged_record_once,
     _steps_follow_each_other,

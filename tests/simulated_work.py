@@ -64,6 +64,7 @@ class Workload:
     triggers: dict[str, Expected] = field(default_factory=dict)  # by message id
     sent: dict[str, set[str]] = field(default_factory=dict)  # known person -> ids of their messages
     merged: set[str] = field(default_factory=set)  # known people who were somebody else before
+    erased: set[str] = field(default_factory=set)  # people who asked for it
     damaged: int = 0
     _messages: int = 0
 
@@ -128,8 +129,7 @@ def make(partitions: int, chance: random.Random, start_ms: int) -> Workload:
         work.identify(start_ms, user)
     for number in range(CARTS):
         at_ms = start_ms + FIRST_MS + chance.randrange(SPREAD_MS)
-        stories = (_plain, _plain, _at_once, _cancelled, _cancelled, _restarted, _misrouted, _anonymous, _anonymous)
-        chance.choice(stories)(work, chance.choice(users), f"c{number}", at_ms)
+        chance.choice(STORIES)(work, chance.choice(users), f"c{number}", at_ms)
     for _ in range(chance.randrange(4)):
         work.damage()
     for (
@@ -189,3 +189,34 @@ def _anonymous(work: Workload, user: str, cart: str, at_ms: int) -> None:
         work.track(merge_ms + work.chance.choice((1, 100, 3_000)), user, "Order Completed", cart)
         outcomes += "|cancelled"
     work.expect(message_id, outcomes, at_ms + DELAY_MS)
+
+
+def _renamed(work: Workload, user: str, cart: str, at_ms: int) -> None:
+    """A known person turns out to be another known person."""
+    before = f"k{cart}"
+    work.identify(work.start_ms, before)
+    message_id = work.track(at_ms, before, "Product Added", cart)
+    alias_ms = at_ms + work.chance.choice((1, 200, DELAY_MS - 1, DELAY_MS + 50))
+    work.event(alias_ms, user, type="alias", previousId=before)
+    work.merged |= {user, before}
+    outcomes = "send"
+    if work.chance.random() < 0.5:
+        work.track(alias_ms + work.chance.choice((1, 100, 3_000)), before, "Order Completed", cart)
+        outcomes += "|cancelled"
+    work.expect(message_id, outcomes, at_ms + DELAY_MS)
+
+
+def _erased(work: Workload, user: str, cart: str, at_ms: int) -> None:
+    """Somebody asks to be forgotten while a timer of theirs runs."""
+    person = f"e{cart}"
+    work.identify(work.start_ms, person)
+    message_id = work.track(at_ms, person, "Product Added", cart)
+    # A copy that overtakes the trigger would leave nothing of it, not even a line in the log.
+    work.event(at_ms + work.chance.choice((1, 500, DELAY_MS - 1)), person, type="delete", orderly=True)
+    work.erased.add(person)
+    work.expect(message_id, "erased", at_ms + DELAY_MS)
+
+
+STORIES = (
+    _plain, _plain, _at_once, _cancelled, _cancelled, _restarted, _misrouted, _anonymous, _anonymous, _renamed, _erased,
+)  # fmt: skip

@@ -307,7 +307,7 @@ class World:
         done = Counter(name for commit in self.kafka.commits for name, _ in commit.published)
         return (
             self.now_ms() > self.work.records[-1].at_ms
-            and done["decision-log"] >= len(self.work.triggers)
+            and done["decision-log"] >= len(self.work.triggers) + len(self.work.erased)
             and done["dead-letters"] >= self.work.damaged
             and not self.kafka.unsettled()
             and not any(self.unread(name, number) for name, number in self.kafka.inputs)

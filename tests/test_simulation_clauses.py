@@ -20,7 +20,7 @@ from tests.simulated_kafka import Cluster, Journal, SimulatedLog
 from tests.simulated_verdict import simulate
 from tests.test_shell_clauses import apply_anyway, no_repair, read_anyway
 
-SEEDS = 200  # the clause seen least often needs 48
+SEEDS = 200  # the clause seen least often needs 70
 
 
 def no_fencing(monkeypatch: pytest.MonkeyPatch) -> None:
