@@ -200,4 +200,3 @@ class Decider:
             profile.reservations = [*held, room][-MAX_RESERVATIONS:]
         count_day(profile, outcome.decided_ms, "sends", 1.0)
         work.signal(outcome.person, SENT, outcome.decided_ms, 0.0, CHANNELS.index(channel))
-        work.fold_signals()

@@ -121,7 +121,6 @@ class Engine:
             self._merge(work, message, moment)
         for index in self._significant_of(work, batch, slot, accepted, folded):
             self._advance(work, batch, index, None if folded[index] else kinds[index], moment)
-        work.fold_signals()
         if batch.fire_until_ms is not None:
             self._decider.fire(work, batch.due, batch.fire_until_ms, moment)
         return work.finish(batch.due)

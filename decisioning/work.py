@@ -41,6 +41,7 @@ class Work:
         self._profiles: dict[str, Profile] = {}
         self._changed_profiles: set[str] = set()
         self._signals: list[tuple[int, int, float, float, int]] = []
+        self._unfolded: set[int] = set()
 
     @staticmethod
     def moved_to(state: State, person: str) -> str | None:
@@ -68,8 +69,11 @@ class Work:
         self._changed_profiles.add(person)
 
     def row(self, person: str) -> np.void:
-        """The person's row as a scalar view into `rows`."""
-        row: np.void = self.rows[self.slot[person]]
+        """The person's row as a scalar view into `rows`, with all signals so far in it."""
+        slot = self.slot[person]
+        if slot in self._unfolded:
+            self.fold_signals()
+        row: np.void = self.rows[slot]
         return row
 
     def is_known(self, person: str) -> bool:
@@ -113,8 +117,10 @@ class Work:
         self.changed_rows[slot] = True
 
     def signal(self, person: str, kind: int, at_ms: int, value: float, channel: int = -1) -> None:
-        """Collect a signal that only the per-event path knows; `fold_signals` adds it to the row."""
-        self._signals.append((self.slot[person], kind, float(at_ms), value, channel))
+        """Collect a signal that only the per-event path knows; many are folded at once, before their row is read."""
+        slot = self.slot[person]
+        self._signals.append((slot, kind, float(at_ms), value, channel))
+        self._unfolded.add(slot)
 
     def fold_signals(self) -> None:
         """Fold what was collected since the last time."""
@@ -132,6 +138,7 @@ class Work:
         self.rows[touched] = feature_rows.fold(self.rows[touched], signals)
         self.changed_rows[touched] = True
         self._signals.clear()
+        self._unfolded.clear()
 
     def touched(self) -> Iterable[str]:
         """Whose profile this step has changed so far, in a stable order."""
@@ -144,6 +151,7 @@ class Work:
 
     def finish(self, due: Iterable[str]) -> Effects:
         """The effects with all changed rows and profiles in them; whoever was said to be `due` gets a next time too."""
+        self.fold_signals()
         effects = self.effects
         for person in due:
             if person in self.slot:
