@@ -60,7 +60,7 @@ class Choices:
         """Draw one arm of a choice and record how."""
         names = list(arms)
         key = draw_key(decision_id, name)
-        arm = names[draw(np.array(list(arms.values())), key)]
+        arm = names[draw(np.array(list(arms.values())), key)] if len(names) > 1 else names[0]
         self.arms[name], self.chosen[name], self.random_draw[name] = arms, arm, uniform_number(key)
         return arm
 
