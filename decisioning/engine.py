@@ -63,7 +63,7 @@ class Engine:
         for plan in self.plans.values():
             for name in sorted(plan.events):
                 self._by_event.setdefault(name, []).append(plan)
-        self._significant = {*self._by_event, *lifecycle.ENGAGEMENT, lifecycle.ORDER}
+        self._significant = {*self._by_event, *lifecycle.FELT, lifecycle.ORDER}
         self._silent = frozenset(lifecycle.ENGAGEMENT)
 
     def decode(self, records: Sequence[Record], internal: Sequence[Record] = ()) -> Batch:

@@ -52,6 +52,8 @@ ENGAGEMENT: dict[str, tuple[str, str]] = {
     "In-App Clicked": ("in_app", CLICKED),
 }
 """Event name -> (channel, what happened to a message on it)."""
+FELT = frozenset(name for name, (_, what) in ENGAGEMENT.items() if what != DELIVERED)
+"""Those that change a person even if no campaign names them."""
 ORDER = "Order Completed"
 
 
