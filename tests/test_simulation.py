@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from tests.simulated_verdict import simulate
 
+ROOT = Path(__file__).parents[1]
 SEEDS = 800  # about 40 s; `make simulate` runs as many more as one likes
 AT_ONCE = 100
 
@@ -19,5 +25,14 @@ def test_no_seed_loses_or_doubles_anything(first: int) -> None:
 
 @pytest.mark.parametrize("seed", [3, 11])
 def test_a_seed_is_the_same_run_again(seed: int) -> None:
-    """Every operation, its time, its fate and all that came out are equal."""
-    assert simulate(seed) == simulate(seed)
+    """Every operation, its time, its fate and all that came out are equal, in another process too."""
+    again = f"from tests.simulated_verdict import simulate; print(simulate({seed}))"
+    elsewhere = subprocess.run(
+        [sys.executable, "-c", again],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    assert repr(simulate(seed)) == repr(simulate(seed)) == elsewhere
