@@ -149,7 +149,8 @@ async def _settled(request: Awaitable[T]) -> T:
     except (ProducerFenced, InvalidProducerEpoch) as error:
         raise FencedError(str(error)) from error
     except (KafkaError, TimeoutError, OSError, _LostRequestError, AssertionError) as error:
-        raise UnknownOutcomeError(f"{type(error).__name__}: {error}") from error
+        kind, text = type(error).__name__, str(error)  # aiokafka's errors begin with their name, others do not
+        raise UnknownOutcomeError(text if text.startswith(kind) else f"{kind}: {text}") from error
 
 
 class _Producer(AIOKafkaProducer):  # type: ignore[misc]
