@@ -319,3 +319,14 @@ def test_a_worker_that_cannot_start_says_so_in_one_line(shop: Shop, change: dict
     assert code == 1
     assert len(lines) == 1
     assert words in lines[0]
+
+
+def test_what_a_worker_does_not_do_yet_is_said_at_its_start(shop: Shop) -> None:
+    """A configuration that relies on stock or send times is warned about, by campaign and field."""
+    shop.config = shop.config.replace(
+        "channels: [email]\n", "channels: [email]\n    requires_stock: properties.product_id\n", 1
+    )
+    worker = shop.worker()
+    wait_until(worker.ready, "a worker", DEADLINE_S)
+    warned = [json.loads(line) for line in worker.output.read_text().splitlines() if "not applied" in line]
+    assert [(line["campaign"], line["field"]) for line in warned] == [("cart", "requires_stock")]
