@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench simulate chaos soak install services lock clean
+.PHONY: help demo test lint bench simulate fuzz chaos soak install services lock clean
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -13,6 +13,7 @@ SECONDS ?= 60
 MINUTES ?= 10
 SEEDS ?= 10000
 START ?= 0
+TARGET ?=
 ARGS ?=
 
 help: ## list the targets
@@ -36,6 +37,12 @@ bench: services ## CPU per event of the pure core by stage, then two workers und
 
 simulate: $(INSTALLED) ## the real engine and owners under seeded faults, no services needed (SEEDS=10000 START=0)
 	$(BIN)/python -m tests.simulate_many $(SEEDS) $(START)
+
+fuzz: $(INSTALLED) ## hostile bytes, guided by coverage, into all that reads any (SECONDS=60 TARGET=engine)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
+	  -r tests/fuzz/requirements.txt 2>/dev/null \
+	  || { echo "atheris cannot be installed: no wheel for this Python ($$($(BIN)/python --version)), or no package index" >&2; exit 2; }
+	@$(BIN)/python -m tests.fuzz.run $(SECONDS) $(TARGET)
 
 chaos: services ## kill and restart workers, broker and Redis at random (MINUTES=10)
 	MINUTES=$(MINUTES) $(BIN)/python -m pytest -s -m chaos --timeout 0 $(ARGS)

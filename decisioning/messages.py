@@ -7,14 +7,19 @@ so it arrives exactly once; where the broker has no transactions its id goes thr
 from __future__ import annotations
 
 import base64
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+import orjson
 
 from decisioning import profile as profiles
 from decisioning.effects import Outgoing
 from decisioning.partitioner import partition_of
+from decisioning.profile import Profile
+from decisioning.reading import MAX_ID_CHARACTERS
 from features import rows as feature_rows
+
+_Id = Annotated[str, msgspec.Meta(max_length=MAX_ID_CHARACTERS)]
 
 
 class Message(msgspec.Struct, omit_defaults=True):
@@ -29,12 +34,12 @@ class Message(msgspec.Struct, omit_defaults=True):
 
     kind: Literal["event", "move", "absorb"]
     id: str
-    person: str
+    person: _Id
     at_ms: int
     value: str = ""
-    into: str = ""
+    into: _Id = ""
     by: str = ""
-    source: str = ""
+    source: _Id = ""
     row: str = ""
     profile: str = ""
     path: list[str] = []
@@ -50,10 +55,18 @@ def decode(value: bytes | None) -> Message | None:
         message = _decoder.decode(value or b"")
         if message.kind == "absorb":
             feature_rows.decode(unpack(message.row))
-            profiles.decode(unpack(message.profile))
-    except (msgspec.MsgspecError, ValueError):
+            _check_contents(profiles.decode(unpack(message.profile)))
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
-    return message
+    named = message.person and (message.into or message.kind != "move") and (message.source or message.kind != "absorb")
+    return message if named else None
+
+
+def _check_contents(profile: Profile) -> None:
+    """Raise `ValueError` where a timer's event is not JSON: it would be read when the timer fires."""
+    for pending in profile.pending:
+        for contents in (pending.first, pending.latest, *pending.candidates):
+            orjson.loads(contents.body)
 
 
 def outgoing(message: Message, partitions: int) -> Outgoing:

@@ -7,7 +7,7 @@ given never change. Every list in it has a bound, named here.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -29,6 +29,9 @@ MAX_TRAIT_NAME = 128  # characters
 CANCEL, GOAL = "cancel", "goal"
 DAILY = ("orders", "revenue", "sends", "opens", "clicks")
 
+_Ms = Annotated[int, msgspec.Meta(ge=0, le=250_000_000_000_000)]  # years 1970 to 9892: every calendar can do with it
+_Counts = Annotated[list[float], msgspec.Meta(min_length=len(DAILY), max_length=len(DAILY))]
+
 
 class CorruptProfile(ValueError):  # noqa: N818 - says what is wrong
     """The bytes are no profile of a version this code knows."""
@@ -41,7 +44,7 @@ class Happened(msgspec.Struct, array_like=True, frozen=True):
     """
 
     event: str
-    at_ms: int
+    at_ms: _Ms
     message_id: str
     pers: dict[str, str] = {}
 
@@ -50,14 +53,14 @@ class Mark(msgspec.Struct, array_like=True, frozen=True):
     """A cancel or goal event that concerns one timer."""
 
     kind: str
-    at_ms: int
+    at_ms: _Ms
     message_id: str
 
 
 class Contents(msgspec.Struct, array_like=True, frozen=True):
     """A trigger event: when, which, and its whole body as JSON for rules and texts."""
 
-    at_ms: int
+    at_ms: _Ms
     message_id: str
     event: str
     body: bytes
@@ -74,9 +77,9 @@ class Pending(msgspec.Struct, array_like=True):
     person: str  # id at trigger time; part of the decision id
     first: Contents
     latest: Contents
-    moved_ms: int
-    due_ms: int
-    fire_ms: int
+    moved_ms: _Ms
+    due_ms: _Ms
+    fire_ms: _Ms
     deferred: list[str] = []  # reason codes of deferrals so far
     candidates: list[Contents] = []
     marks: list[Mark] = []  # cancel and goal events at or after the trigger, not yet in effect
@@ -92,7 +95,7 @@ class Send(msgspec.Struct, array_like=True, frozen=True):
     decision_id: str
     campaign: str
     channel: str
-    at_ms: int
+    at_ms: _Ms
     choices: dict[str, tuple[str, float]]
     context: dict[str, float]
     rewarded: bool = False  # a decision is credited once
@@ -103,13 +106,13 @@ class Reservation(msgspec.Struct, array_like=True, frozen=True):
 
     decision_id: str
     channel: str
-    at_ms: int
+    at_ms: _Ms
 
 
 class Trait(msgspec.Struct, array_like=True, frozen=True):
     """A trait and the event time that set it; the latest wins, whatever the order of arrival."""
 
-    at_ms: int
+    at_ms: _Ms
     value: Any
 
 
@@ -117,18 +120,18 @@ class Profile(msgspec.Struct, array_like=True, omit_defaults=True):
     """Everything remembered of one person; see the module's docstring for its life."""
 
     moved_to: str | None = None  # this id's later events belong to that person
-    erased_ms: int | None = None  # events up to then are as if they had never been
+    erased_ms: _Ms | None = None  # events up to then are as if they had never been
     traits: dict[str, Trait] = {}
     consent: dict[str, Trait] = {}
-    suppressed: dict[str, dict[str, int]] = {}  # channel -> reason code -> since
+    suppressed: dict[str, dict[str, _Ms]] = {}  # channel -> reason code -> since
     context_zone: Trait | None = None
     aliases: list[str] = []
     pending: list[Pending] = []
     recent: list[Happened] = []
     sends: list[Send] = []
     reservations: list[Reservation] = []
-    days: dict[int, list[float]] = {}  # UTC day -> one number for each of DAILY
-    totals: list[float] = msgspec.field(default_factory=lambda: [0.0] * len(DAILY))
+    days: dict[int, _Counts] = {}  # UTC day -> one number for each of DAILY
+    totals: _Counts = msgspec.field(default_factory=lambda: [0.0] * len(DAILY))
 
     def trait(self, name: str) -> Any:
         """Value of a trait, None where it was never set."""
@@ -170,7 +173,7 @@ def decode(data: bytes | None) -> Profile:
         raise CorruptProfile(f"profile version {data[0]}; this release reads version {VERSION}: upgrade first")
     try:
         return _decoder.decode(data[1:])
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise CorruptProfile(f"profile of {len(data)} bytes does not decode: {type(error).__name__}") from None
 
 

@@ -66,6 +66,9 @@ __all__ = [
 ]
 
 
+_LARGEST = float(np.finfo(np.float32).max)
+
+
 def fresh(rows: Rows, slot: NDArray[np.int64], ids: NDArray[np.uint64]) -> tuple[NDArray[np.bool_], Rows]:
     """Tell which messages are new to their person, and advance the rings by those.
 
@@ -245,5 +248,6 @@ def merge(a: Rows, b: Rows) -> Rows:
     latest = np.maximum(left[:, recency], right[:, recency])
     left += right
     left[:, recency] = latest
+    np.clip(left, -_LARGEST, _LARGEST, out=left)  # what came from elsewhere may be any number float32 holds
     out["at_ms"], out["values"] = reference_ms, left
     return out

@@ -61,6 +61,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
 _encoder = msgspec.json.Encoder()
 _marker = msgspec.json.Decoder(Marker)
 _position = msgspec.json.Decoder(Position)
+_UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)  # what a decoder raises, whatever the bytes
 
 
 def encode_marker(marker: Marker) -> bytes:
@@ -72,7 +73,7 @@ def decode_marker(value: bytes) -> Marker:
     """The marker; raises `CorruptError`."""
     try:
         return _marker.decode(value)
-    except msgspec.MsgspecError as error:
+    except _UNREADABLE as error:
         raise CorruptError(f"marker: {error}") from error
 
 
@@ -85,7 +86,7 @@ def decode_position(text: str) -> Position | None:
     """None if the offsets were committed by somebody else, as a reset by hand does."""
     try:
         return _position.decode(text)
-    except (msgspec.MsgspecError, UnicodeEncodeError):
+    except _UNREADABLE:
         return None
 
 
@@ -121,9 +122,12 @@ def decode_image(value: bytes) -> Image:
 
 
 def latest(entries: Iterable[Entry]) -> Mapping[str, Image]:
-    """The last post-image of each person in a run of records."""
+    """The last post-image of each person in a run of records; raises `CorruptError`."""
     values = {entry.key: entry.value for entry in entries if entry.key != MARKER_KEY}
-    return {key.decode(): decode_image(value) for key, value in values.items()}
+    try:
+        return {key.decode(): decode_image(value) for key, value in values.items()}
+    except UnicodeDecodeError as error:
+        raise CorruptError(f"a key is nobody's id: {error.reason} at byte {error.start}") from error
 
 
 def changes(images: Mapping[str, Image]) -> Changes:
