@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from decisioning import profile as profiles
 from decisioning.messages import Message, outgoing, pack, unpack
-from decisioning.profile import MAX_ALIASES, Profile, Send, Trait
+from decisioning.profile import Profile, Send, Trait
 from decisioning.triggers import Cancelled, Timing, unite
 from decisioning.work import Work
 from features import rows as feature_rows
@@ -144,7 +144,7 @@ def merge_profiles(
     into: Profile, other: Profile, source: str, timings: dict[str, Timing], now_ms: int
 ) -> list[Cancelled]:
     """Make one person of two: counters add, caps add, timers unite, the more restrictive consent wins."""
-    into.aliases = list(dict.fromkeys([*into.aliases, source, *other.aliases]))[-MAX_ALIASES:]
+    profiles.remember_aliases(into, [source, *other.aliases])
     if other == _NOBODY:
         return []
     newer = ((n, t) for n, t in other.traits.items() if n not in into.traits or into.traits[n].at_ms < t.at_ms)

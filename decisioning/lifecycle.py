@@ -170,6 +170,8 @@ def _campaign(
         reward = settle(profile, plan, body, named, event.at_ms, now_ms)
         life.rewards += [] if reward is None else [reward]
         life.stranger = named is not None and all(send.decision_id != named for send in profile.sends)
+    if name in timing.cancel_on or name in timing.goals:
+        life.ended += triggers.shed(profile)  # the marks of an event may take more room than its timers have
 
 
 def _remember(profile: Profile, plans: list[Plan], event: Event, body: dict[str, Any]) -> None:

@@ -14,9 +14,11 @@ import msgspec
 VERSION = 1
 MAX_TRAITS = 128
 MAX_ALIASES = 64
+MAX_ALIASES_BYTES = 65_536  # an id has up to 2 KB
 MAX_PENDING = 200  # timers of one person; a trigger beyond it is suppressed and logged
 MAX_CANDIDATES = 8  # later trigger events remembered beside a timer
 MAX_RECENT = 64  # cancel and goal events remembered for triggers that are read after them
+MAX_RECENT_BYTES = 65_536
 MAX_SENDS = 32
 MAX_RESERVATIONS = 256
 MAX_DAYS = 30
@@ -211,11 +213,18 @@ def remember_mark(marks: list[Mark], mark: Mark) -> None:
 
 
 def remember(profile: Profile, happened: Happened) -> None:
-    """Keep an event among the latest `MAX_RECENT` by event time."""
+    """Keep an event among the latest `MAX_RECENT` by event time, in `MAX_RECENT_BYTES` at most."""
     profile.recent.append(happened)
-    if len(profile.recent) > MAX_RECENT:
+    while len(profile.recent) > MAX_RECENT or len(_encoder.encode(profile.recent)) > MAX_RECENT_BYTES:
         profile.recent.sort(key=lambda h: h.at_ms)
         del profile.recent[0]
+
+
+def remember_aliases(profile: Profile, ids: Iterable[str]) -> None:
+    """Add a person's other ids, each once; the oldest ones go where there is no room."""
+    profile.aliases = list(dict.fromkeys([*profile.aliases, *ids]))[-MAX_ALIASES:]
+    while len(_encoder.encode(profile.aliases)) > MAX_ALIASES_BYTES:
+        del profile.aliases[0]
 
 
 def take_traits(profile: Profile, traits: Iterable[tuple[str, Trait]]) -> int:

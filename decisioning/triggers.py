@@ -27,7 +27,8 @@ from decisioning.profile import (
     remember_mark,
 )
 
-_OVERHEAD_BYTES = 256  # of a trigger beside its body and id: names, times, the `per` value
+_OVERHEAD_BYTES = 256  # of a trigger beside its body and id: names and times
+_MARK_BYTES = 24  # of a mark beside its id
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ def trigger(
     by = _in_effect(opened, CANCEL, now_ms)
     if by is not None:
         return Cancelled(opened, by.message_id)
-    if len(profile.pending) >= MAX_PENDING or _bytes(profile) + 2 * _size(contents) > MAX_TIMERS_BYTES:
+    if len(profile.pending) >= MAX_PENDING or _bytes(profile) + _timer_bytes(opened) > MAX_TIMERS_BYTES:
         return Cancelled(opened, None)
     profile.pending.append(opened)
     return None
@@ -179,7 +180,25 @@ def unite(into: Profile, other: Profile, timings: dict[str, Timing], now_ms: int
             timing = timings.get(pending.campaign)
             if timing is not None:
                 _reopen(into, pending, by.at_ms, timing)
-    return ended + _shed(into)
+    into.pending.sort(key=_age)
+    return ended + shed(into)
+
+
+def shed(profile: Profile) -> list[Cancelled]:
+    """Give up what a person has no room for after a merge or a mark: remembered triggers first, then late timers."""
+    size = _bytes(profile)
+    if len(profile.pending) <= MAX_PENDING and size <= MAX_TIMERS_BYTES:
+        return []
+    profile.pending.sort(key=_age)
+    if size > MAX_TIMERS_BYTES:
+        for pending in profile.pending:
+            pending.candidates = []
+        size = _bytes(profile)
+    given_up = []
+    while len(profile.pending) > MAX_PENDING or size > MAX_TIMERS_BYTES:
+        given_up.append(Cancelled(profile.pending.pop(), None))
+        size -= _timer_bytes(given_up[-1].pending)
+    return given_up
 
 
 def find(profile: Profile, campaign: str, per: str) -> Pending | None:
@@ -254,25 +273,24 @@ def _mark(profile: Profile, opened: Pending, timing: Timing) -> None:
                 remember_mark(opened.marks, mark)
 
 
-def _shed(profile: Profile) -> list[Cancelled]:
-    """Give up what a person has no room for after a merge: remembered triggers first, then the latest timers."""
-    profile.pending.sort(key=lambda p: (p.first.at_ms, p.campaign, p.per))
-    if _bytes(profile) > MAX_TIMERS_BYTES:
-        for pending in profile.pending:
-            pending.candidates = []
-    given_up = []
-    while len(profile.pending) > MAX_PENDING or _bytes(profile) > MAX_TIMERS_BYTES:
-        given_up.append(Cancelled(profile.pending.pop(), None))
-    return given_up
+def _age(pending: Pending) -> tuple[int, str, str]:
+    return pending.first.at_ms, pending.campaign, pending.per
 
 
 def _size(contents: Contents) -> int:
-    return len(contents.body) + len(contents.message_id) + _OVERHEAD_BYTES
+    return len(contents.body) + _utf8(contents.message_id) + _OVERHEAD_BYTES
+
+
+def _timer_bytes(pending: Pending) -> int:
+    """About what a timer takes, encoded; never less."""
+    contents = _size(pending.first) + _size(pending.latest) + sum(map(_size, pending.candidates))
+    marks = sum(_utf8(mark.message_id) + _MARK_BYTES for mark in pending.marks)
+    return contents + marks + _utf8(pending.person) + _utf8(pending.per)
 
 
 def _bytes(profile: Profile) -> int:
-    """About what the timers of a person take, encoded."""
-    return sum(
-        _size(p.first) + _size(p.latest) + sum(map(_size, p.candidates)) + sum(len(m.message_id) for m in p.marks)
-        for p in profile.pending
-    )
+    return sum(map(_timer_bytes, profile.pending))
+
+
+def _utf8(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import orjson
 import pytest
 
 from decisioning import messages
+from decisioning.partitioner import partition_of
+from decisioning.profile import MAX_TIMERS_BYTES
 from decisioning.reading import MAX_ID_CHARACTERS
 from tests.fuzz.seeds import CORPUS, committed, mutated, seeds
-from tests.fuzz.targets import TARGETS
+from tests.fuzz.targets import TARGETS, Line, World, usual_engine
+from tests.play import identify, track
 
 RUNS = {
     "events": 4_000,
@@ -55,3 +59,25 @@ def test_a_message_about_an_id_that_no_event_can_have_is_refused(name: str) -> N
     good = {"kind": "move", "id": "m", "person": "u1", "at_ms": 1, "into": "u2", "source": "x", "by": "alias"}
     assert messages.decode(orjson.dumps(good | {name: "x" * MAX_ID_CHARACTERS})) is not None
     assert messages.decode(orjson.dumps(good | {name: "x" * (MAX_ID_CHARACTERS + 1)})) is None
+
+
+def test_a_person_made_as_large_as_events_can_fits_into_a_record() -> None:
+    """Ids of 2 KB, all traits, timers, marks and aliases there may be: the image and the merge stay below 1 MB."""
+    wide = "\U0001f600" * 500
+    ids = (f"{wide}{number}" for number in itertools.count())
+    home = {0: next(i for i in ids if partition_of(i, 2) == 0), 1: next(i for i in ids if partition_of(i, 2) == 1)}
+    traits = {f"{wide[:120]}{number}": "x" * 1_000 for number in range(128)}
+    bought = {**track("+1d 10:04", f"{wide}!", "Order Completed", home[0]), "timestamp": "2026-03-03T10:04:00Z"}
+    history = [
+        identify("10:00", "traits", home[0], traits=traits),
+        *(identify("10:00", f"i{n}", home[0], traits={}, anonymousId=f"{wide}a{n}") for n in range(80)),
+        *(track("22:00", f"t{n}", user=home[0], properties={"cart_id": n, "price": 5}) for n in range(200)),
+        bought,
+        *({**bought, "messageId": f"{wide}{n}", "properties": {"cart_id": wide[:250]}} for n in range(64)),
+        {**track("22:10", "alias", user=home[1]), "type": "alias", "previousId": home[0]},
+    ]
+    world = World(usual_engine())
+    for event in history:
+        world.step(partition_of(event["userId"], 2), [Line(orjson.dumps(event))])
+        world.settle()
+    assert max(map(len, world.memories[1].profiles.values())) > MAX_TIMERS_BYTES
