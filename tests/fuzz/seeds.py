@@ -80,6 +80,7 @@ def _good(target: str) -> list[bytes]:
             b"\n|\n".join(HISTORY),
             b"\n".join([*HISTORY[:3], b"!", *(b">" + one for one in told), b"@0", *HISTORY[3:]]),
             b"\n".join([*(b">" + one for one in told), b"|", *examples[:12]]),
+            b"\n".join([b"@-1", HISTORY[0], b"@7258118399999", *HISTORY, b"@7258118400000", HISTORY[1]]),
             *((story / "events.jsonl").read_bytes() for story in stories),
         ],
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from tests.play import config as configured
 NOW_MS: Final = int(START.timestamp() * 1000) + 86_400_000
 IMAGE_LIMIT_BYTES: Final = 1_000_000  # a broker takes records up to 1 MiB by default
 MAX_RECORDS: Final = 40
+TIME: Final = re.compile(rb"@-?[0-9]{1,18}")
 MAX_DELIVERED: Final = 400  # messages between partitions that so few records can cause
 
 # The fast reading fills these and nobody asks for them; the strict one leaves them alone.
@@ -288,7 +290,7 @@ def read_config(data: bytes) -> None:
 def take_steps(data: bytes) -> None:
     r"""Whole batches through the engine: a line is an event, or with `>` in front a message between partitions.
 
-    `@<digits>` sets the time of the records that follow, `|` ends a batch and `!` ends it and fires all that is due.
+    `@<milliseconds>` is the time of the records that follow, `|` ends a batch, `!` ends it and fires all that is due.
     """
     world = World(usual_engine())
     lines: list[Line] = []
@@ -296,8 +298,8 @@ def take_steps(data: bytes) -> None:
     timestamp = NOW_MS
     turns = itertools.cycle(range(2))
     for part in [*data.split(b"\n")[:MAX_RECORDS], b"!"]:
-        if part.startswith(b"@") and part[1:20].isdigit():
-            timestamp = int(part[1:20])
+        if TIME.fullmatch(part):
+            timestamp = int(part[1:])
         elif part in {b"|", b"!"}:
             world.step(next(turns), lines, internal, fire=part == b"!")
             world.settle()
