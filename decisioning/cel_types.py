@@ -94,6 +94,7 @@ class _Checker:
         self.found.append(Problem(node.at, expected, remedy))
 
     def type_of(self, node: Node) -> Type:  # noqa: PLR0911  # one for each kind of node
+        """Type of what a node gives; what is wrong with it is said on the way."""
         match node.kind:
             case "int" | "double" | "string" | "bytes" | "bool" | "null":
                 return self._literal(node)

@@ -184,6 +184,7 @@ class _Shop:
         self._held: list[Simulated] = []  # a heap by arrival; bounded by rate, share and LATEST_S
 
     def run(self) -> Iterator[Simulated]:
+        """Records in the order in which they arrive, without end."""
         while True:
             self._now_ms += self._dice.wait_s(self._gap_ms)
             while self._held and self._held[0].at_ms <= self._now_ms:

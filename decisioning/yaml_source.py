@@ -186,6 +186,7 @@ class _Builder:
         self.open: set[int] = set()
 
     def build(self, node: yaml.Node, path: FieldPath) -> Any:
+        """Value of a node; the place of everything in it is noted, and what YAML allows and we do not is said."""
         place = (node.start_mark.line + 1, node.start_mark.column + 1)
         self.source.values[path] = place
         self.nodes += 1
