@@ -1,7 +1,8 @@
 """What partitions tell each other on `internal`: events that belong elsewhere, and people who are one person.
 
 A message is published in the transaction of the step that made it and read as an input of the step that applies it,
-so it arrives exactly once; where the broker has no transactions its id goes through the same ring as message ids do.
+so it arrives exactly once. Where the broker has no transactions it may arrive again after a crash: a forwarded event is
+then known by its message id, a `move` changes nothing the second time, but an `absorb` adds its counts again.
 """
 
 from __future__ import annotations
