@@ -52,10 +52,6 @@ class Choices:
         """Probability with which each choice fell as it did."""
         return {name: self.arms[name][arm] for name, arm in self.chosen.items()}
 
-    def joint_propensity(self) -> float:
-        """Probability of all choices together; each is drawn given the ones before it."""
-        return math.prod(self.propensity().values())
-
     def take(self, name: str, arms: dict[str, float], decision_id: str) -> str:
         """Draw one arm of a choice and record how."""
         names = list(arms)
@@ -108,37 +104,38 @@ def choose_variants(choices: Choices, case: Case) -> bool:
         awake = _awake(choices, slot, arms, case)
         if not awake:
             return False
-        probabilities = _UNIFORM.probabilities(np.zeros((len(awake), 1)))
-        by_id = dict(zip((arm.id for arm, _ in awake), probabilities.tolist(), strict=True))
-        chosen = choices.take(slot, by_id, case.decision_id)
-        arm, text = next((arm, text) for arm, text in awake if arm.id == chosen)
-        choices.content[slot] = text
-        for name, template in arm.blocks.items():
-            choices.blocks[name] = template.render(case.env)
+        chosen = choices.take(slot, dict(zip(awake, _probabilities(len(awake)), strict=True)), case.decision_id)
+        choices.content[slot], blocks = awake[chosen]
+        choices.blocks |= blocks
     texts = (*choices.content.values(), *choices.blocks.values())
-    return sum(len(text) for text in texts) <= MAX_CONTENT_CHARACTERS
+    return sum(map(len, texts)) <= MAX_CONTENT_CHARACTERS
 
 
-def _awake(choices: Choices, slot: str, arms: tuple[Arm, ...], case: Case) -> list[tuple[Arm, str]]:
-    """Arms that may be sent, each with its rendered text: rendering comes before the draw."""
+def _probabilities(arms: int) -> list[float]:
+    """Before anything is learned all are alike; of one arm every policy is certain."""
+    probabilities: list[float] = [1.0] if arms == 1 else _UNIFORM.probabilities(np.zeros((arms, 1))).tolist()
+    return probabilities
+
+
+def _awake(choices: Choices, slot: str, arms: tuple[Arm, ...], case: Case) -> dict[str, tuple[str, dict[str, str]]]:
+    """Arms that may be sent by id, each with its rendered text and blocks: rendering comes before the draw."""
     excluded = _excluded(case, slot)
-    awake: list[tuple[Arm, str]] = []
+    awake: dict[str, tuple[str, dict[str, str]]] = {}
     for arm in arms:
         why = "excluded" if arm.id == excluded else None
-        text = ""
         if why is None and arm.when is not None and not arm.when.test(case.env)[0]:
             why = "when"
         if why is None:
             try:
                 text = arm.text.render(case.env)
-                for template in arm.blocks.values():
-                    template.render(case.env)
+                blocks = {name: template.render(case.env) for name, template in arm.blocks.items()}
                 why = content.breaks_guardrail(slot, text, case.config.guardrails)
             except RenderError as error:
                 why = str(error)
-        if why is None:
-            awake.append((arm, text))
-        else:
+            else:
+                if why is None:
+                    awake[arm.id] = text, blocks
+        if why is not None:
             choices.asleep.setdefault(slot, {})[arm.id] = why
     return awake
 

@@ -23,7 +23,7 @@ from decisioning.unsubscribe import Links
 from decisioning.view import UserView, environment
 from decisioning.work import Work
 from features.signals import SENT
-from features.vector import vector
+from features.vector import NAMES, named
 
 DEFERRED = "deferred:quiet_hours"
 CALENDAR_MS = 8 * DAY_MS  # no calendar window looks back further, whatever the clocks do
@@ -45,6 +45,10 @@ class Decider:
         self.config = config
         self.plans = plans
         self.links = links
+        self._kept_ms = {
+            plan.id: max(plan.campaign.cooldown_ms, plan.goal.within_ms + CORRECTABLE_MS if plan.goal else 0)
+            for plan in plans.values()
+        }
         self._caps_look_back_ms = max([CALENDAR_MS, *(cap.per_ms or 0 for cap in config.caps)])
 
     def fire(self, work: Work, due: Sequence[str], until_ms: int, moment: Moment) -> None:
@@ -56,6 +60,8 @@ class Decider:
             for pending in work.profile(person).pending
             if pending.fire_ms <= until_ms
         ]
+        if ready:
+            work.evaluate(list(dict.fromkeys(person for _, person, *_ in ready)), moment.now_ms)
         for _, person, _, _, pending in sorted(ready, key=lambda entry: entry[:4]):
             outcome = self._decide(work, person, pending, moment)
             work.touch(person)
@@ -81,7 +87,7 @@ class Decider:
         """What rules and texts may read of a person."""
         profile = work.profile(person)
         fatigue = fatigue_of(self.config, profile, now_ms)
-        return UserView(person, profile, now_ms, fatigue, lambda: vector(work.row(person), now_ms))
+        return UserView(person, profile, now_ms, fatigue, lambda: named(work.vector(person, now_ms)))
 
     def _decide(self, work: Work, person: str, pending: Pending, moment: Moment) -> Outcome | None:
         """The outcome of one timer; None where it waits for the end of quiet hours."""
@@ -105,20 +111,21 @@ class Decider:
 
     def _choose(self, work: Work, case: Case, verdict: Verdict, outcome: Outcome) -> list[str]:
         """Make all choices and say in `outcome` what they are; the reasons to go with them."""
-        choices = Choices()
+        choices = outcome.choices
         outcome.context = self._context(work, case.person, case.now_ms)
         if not choose_group(choices, case):
-            outcome.choices, outcome.action = choices, "holdout"
+            outcome.action = "holdout"
             return ["holdout"]
         channel = choose_channel(choices, verdict.channels, case)
         choose_send_time(choices)
         awake = choose_variants(choices, case)
         outcome.asleep = choices.asleep
         if not awake:
+            outcome.choices = Choices()
             for slot in choices.asleep:
                 work.count("asleep_variants_total", case.plan.id, slot)
             return ["not_eligible"]
-        outcome.choices, outcome.action = choices, "send"
+        outcome.action = "send"
         outcome.address = address_of(self.config, case.profile, case.person, channel)
         return list(case.pending.deferred)
 
@@ -162,24 +169,21 @@ class Decider:
         """Named context of the choices, what is 0 left out; empty without consent to personalization."""
         given = work.profile(person).consent.get("personalization")
         granted = self.config.consent.default == "granted" if given is None else bool(given.value)
-        return {name: value for name, value in vector(work.row(person), now_ms).items() if value} if granted else {}
+        if not granted:
+            return {}
+        return {name: value for name, value in zip(NAMES, work.vector(person, now_ms).tolist(), strict=True) if value}
 
     def _still_needed(self, sends: list[Send], now_ms: int) -> list[Send]:
         """Sends that a cooldown counts or an outcome may still be credited to."""
-        kept = []
-        for send in sends:
-            plan = self.plans.get(send.campaign)
-            if plan is not None:
-                credited_ms = plan.goal.within_ms + CORRECTABLE_MS if plan.goal else 0
-                if send.at_ms > now_ms - max(plan.campaign.cooldown_ms, credited_ms):
-                    kept.append(send)
-        return kept
+        after = self._kept_ms
+        return [send for send in sends if send.at_ms > now_ms - after.get(send.campaign, 0)]
 
     def _record(self, work: Work, outcome: Outcome) -> None:
         """Publish a decision, and remember of it what later events need."""
         effects, profile, plan = work.effects, work.profile(outcome.person), outcome.plan
         channel = outcome.choices.chosen.get("channel", "")
-        effects.log.append(decision.logged(outcome))
+        log, decided = decision.published(outcome, self.links)
+        effects.log.append(log)
         reason = outcome.reasons[0] if outcome.reasons else ""
         work.count("decisions_total", outcome.pending.campaign, outcome.action, reason, channel)
         work.touch(outcome.person)
@@ -190,13 +194,16 @@ class Decider:
         if plan.goal is None:  # nothing will be credited to it
             send = structs.replace(send, choices={}, context={})
         profile.sends = [*self._still_needed(profile.sends, outcome.decided_ms), send][-MAX_SENDS:]
-        if outcome.action == "holdout":
+        if decided is None:
             return
-        effects.decisions.append(decision.sent(outcome, self.links))
+        effects.decisions.append(decided)
         effects.fired.append((plan.id, outcome.pending.fire_ms))
         if plan.campaign.counts:
             room = Reservation(outcome.decision_id, channel, outcome.decided_ms)
-            held = [r for r in profile.reservations if r.at_ms > outcome.decided_ms - self._caps_look_back_ms]
+            forgotten_ms = outcome.decided_ms - self._caps_look_back_ms
+            held = profile.reservations  # oldest first
+            if held and held[0].at_ms <= forgotten_ms:
+                held = [reservation for reservation in held if reservation.at_ms > forgotten_ms]
             profile.reservations = [*held, room][-MAX_RESERVATIONS:]
         count_day(profile, outcome.decided_ms, "sends", 1.0)
         work.signal(outcome.person, SENT, outcome.decided_ms, 0.0, CHANNELS.index(channel))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Literal
@@ -62,44 +63,63 @@ def decision_id(campaign: str, person: str, message_id: str) -> str:
     return blake2b(framed, digest_size=16, person=b"decision").hexdigest()
 
 
-def sent(outcome: Outcome, links: Links) -> Outgoing:
-    """The record of `decisions`: all an ESP consumer needs to send now."""
-    channel = outcome.choices.chosen["channel"]
-    marketing = outcome.plan is not None and outcome.plan.marketing
-    record = _common(outcome)
-    record["channel"] = channel
-    record["address"] = outcome.address
-    record["variants"] = _variants(outcome)
-    record["content"] = {**outcome.choices.content, "blocks": outcome.choices.blocks}
-    record.update(_times(outcome))
-    record["metadata"] = {"decision_id": outcome.decision_id, "user_id": outcome.person}
-    record["headers"] = links.headers(outcome.person, channel, outcome.decision_id) if marketing else {}
-    return Outgoing(outcome.person.encode(), orjson.dumps(record), _cloud_events(outcome))
+def published(outcome: Outcome, links: Links) -> tuple[Outgoing, Outgoing | None]:
+    """The record of `decision-log` and, of a decision to send, the one of `decisions`; they share most fields."""
+    choices, plan = outcome.choices, outcome.plan
+    sends = outcome.action == "send"
+    channel = choices.chosen["channel"] if sends else None
+    common = {
+        "schema": 1,
+        "decision_id": outcome.decision_id,
+        "campaign": outcome.pending.campaign,
+        "kind": plan.campaign.kind if plan else None,
+        "action": outcome.action,
+        "user_id": outcome.person,
+        "channel": channel,
+    }
+    times, variants = _times(outcome), {slot: choices.chosen[slot] for slot in choices.content}
+    metadata = {"decision_id": outcome.decision_id, "user_id": outcome.person}
+    key = outcome.person.encode()
+    log = Outgoing(key, orjson.dumps(common | _provenance(outcome, times, variants, metadata)))
+    if channel is None:
+        return log, None
+    decision = {
+        **common,
+        "address": outcome.address,
+        "variants": variants,
+        "content": {**choices.content, "blocks": choices.blocks},
+        **times,
+        "metadata": metadata,
+        "headers": links.headers(outcome.person, channel, outcome.decision_id) if plan and plan.marketing else {},
+    }
+    return log, Outgoing(key, orjson.dumps(decision), _cloud_events(outcome))
 
 
-def logged(outcome: Outcome) -> Outgoing:
-    """The record of `decision-log`: every decision, with full provenance and no address or text."""
+def _provenance(
+    outcome: Outcome, times: dict[str, Any], variants: dict[str, str], metadata: dict[str, str]
+) -> dict[str, Any]:
+    """What explains a decision and repeats it; no address and no text."""
     choices = outcome.choices
-    record = _common(outcome)
-    record["channel"] = choices.chosen.get("channel") if outcome.action == "send" else None
-    record["variants"] = _variants(outcome)
-    record["content_hash"] = _content_hash(choices) if choices.content else None
-    record.update(_times(outcome))
-    record["metadata"] = {"decision_id": outcome.decision_id, "user_id": outcome.person}
-    record["reasons"] = outcome.reasons
-    record["channel_reasons"] = outcome.channel_reasons
-    record["propensity"] = choices.propensity()
-    record["joint_propensity"] = choices.joint_propensity() if choices.chosen else None
-    record["arms"] = choices.arms
-    record["asleep"] = outcome.asleep
-    record["context"] = outcome.context
-    record["model_versions"] = {}
-    record["random_draw"] = choices.random_draw
-    record["as_of"] = {"partition": outcome.as_of.partition, "offset": outcome.as_of.offset}
-    record["config_version"] = outcome.config_version
-    record["experiment"] = {"group": "holdout" if outcome.action == "holdout" else "treatment"}
-    record["cancelled_by"] = outcome.cancelled_by
-    return Outgoing(outcome.person.encode(), orjson.dumps(record))
+    propensity = choices.propensity()
+    return {
+        "variants": variants,
+        "content_hash": _content_hash(choices) if choices.content else None,
+        **times,
+        "metadata": metadata,
+        "reasons": outcome.reasons,
+        "channel_reasons": outcome.channel_reasons,
+        "propensity": propensity,
+        "joint_propensity": math.prod(propensity.values()) if propensity else None,
+        "arms": choices.arms,
+        "asleep": outcome.asleep,
+        "context": outcome.context,
+        "model_versions": {},
+        "random_draw": choices.random_draw,
+        "as_of": {"partition": outcome.as_of.partition, "offset": outcome.as_of.offset},
+        "config_version": outcome.config_version,
+        "experiment": {"group": "holdout" if outcome.action == "holdout" else "treatment"},
+        "cancelled_by": outcome.cancelled_by,
+    }
 
 
 def erased(person: str, at_ms: int, message_id: str, as_of: AsOf, config_version: str) -> Outgoing:
@@ -123,22 +143,23 @@ def examples(send: Send, at_ms: int, delta: float | None = None) -> list[Outgoin
 
     A held-out decision gives an example of its `holdout` choice alone.
     """
+    at, correction = iso(at_ms), {} if delta is None else {"delta": delta}
+    context = orjson.Fragment(orjson.dumps(send.context))  # the same for all choices, and most of their bytes
     found = []
     for choice, (arm, propensity) in send.choices.items():
         policy = f"{send.campaign}/{choice}"
-        record: dict[str, Any] = {
+        record = {
             "schema": 1,
             "decision_id": send.decision_id,
             "policy": policy,
             "arm": arm,
             "propensity": propensity,
-            "context": send.context,
-            "reward": 0.0 if delta is None else delta,
+            "context": context,
+            "reward": delta or 0.0,
             "correction": delta is not None,
-            "at": iso(at_ms),
+            "at": at,
+            **correction,
         }
-        if delta is not None:
-            record["delta"] = delta
         found.append(Outgoing(policy.encode(), orjson.dumps(record)))
     return found
 
@@ -155,17 +176,6 @@ def remembered(outcome: Outcome) -> Send:
     )  # fmt: skip
 
 
-def _common(outcome: Outcome) -> dict[str, Any]:
-    return {
-        "schema": 1,
-        "decision_id": outcome.decision_id,
-        "campaign": outcome.pending.campaign,
-        "kind": outcome.plan.campaign.kind if outcome.plan else None,
-        "action": outcome.action,
-        "user_id": outcome.person,
-    }
-
-
 def _times(outcome: Outcome) -> dict[str, Any]:
     pending, after_ms = outcome.pending, outcome.plan.campaign.expires_after_ms if outcome.plan else None
     first = pending.first
@@ -176,10 +186,6 @@ def _times(outcome: Outcome) -> dict[str, Any]:
         "decided_at": iso(outcome.decided_ms),
         "expires_at": None if after_ms is None else iso(pending.due_ms + after_ms),
     }
-
-
-def _variants(outcome: Outcome) -> dict[str, str]:
-    return {slot: outcome.choices.chosen[slot] for slot in outcome.choices.content}
 
 
 def _content_hash(choices: Choices) -> str:

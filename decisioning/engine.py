@@ -247,7 +247,7 @@ class Engine:
         """Let one event act on a person; `kind` is its signal's where it is not folded yet."""
         event, record = batch.events[index], batch.records[index]
         came_through = batch.paths.get(index, [])
-        if event.user_id == batch.people[index]:
+        if kind is not None and event.user_id == batch.people[index]:
             work.mark(event.user_id, known=True)
         place = identity.follow(work, batch.people[index], came_through)
         passed = place.path[len(came_through) :]

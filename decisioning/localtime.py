@@ -139,8 +139,9 @@ def week_number(at_ms: int, where: ZoneInfo) -> int:
     return here.toordinal() - here.weekday()
 
 
+@lru_cache(maxsize=8192)
 def iso(at_ms: int) -> str:
-    """RFC 3339 in UTC with milliseconds.
+    """RFC 3339 in UTC with milliseconds; remembered, because a decision's records repeat the same few times.
 
     Examples
     --------
@@ -148,10 +149,4 @@ def iso(at_ms: int) -> str:
     '1970-01-01T00:00:00.000Z'
     """
     second, millisecond = divmod(at_ms, 1000)
-    return f"{_second(second)}.{millisecond:03d}Z"
-
-
-@lru_cache(maxsize=4096)
-def _second(second: int) -> str:
-    """A decision's record has half a dozen times, most of them equal to those of its neighbours to the second."""
-    return (_EPOCH + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{_EPOCH + timedelta(seconds=second):%Y-%m-%dT%H:%M:%S}.{millisecond:03d}Z"

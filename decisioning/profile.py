@@ -7,6 +7,7 @@ given never change. Every list in it has a bound, named here.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Annotated, Any
 
 import msgspec
@@ -27,6 +28,8 @@ MAX_TIMERS_BYTES = 262_144  # of all timers of one person, so that a post-image 
 MAX_TRAITS_BYTES = 131_072
 MAX_TRAIT_BYTES = 4_096
 MAX_TRAIT_NAME = 128  # characters
+
+_CONTENTS_BYTES = 256  # of a trigger beside its body and id: names and times
 
 CANCEL, GOAL = "cancel", "goal"
 DAILY = ("orders", "revenue", "sends", "opens", "clicks")
@@ -59,13 +62,18 @@ class Mark(msgspec.Struct, array_like=True, frozen=True):
     message_id: str
 
 
-class Contents(msgspec.Struct, array_like=True, frozen=True):
+class Contents(msgspec.Struct, array_like=True, frozen=True, dict=True):  # `dict` holds the cached property
     """A trigger event: when, which, and its whole body as JSON for rules and texts."""
 
     at_ms: _Ms
     message_id: str
     event: str
     body: bytes
+
+    @cached_property
+    def size(self) -> int:
+        """About what it takes in bytes, encoded; never less."""
+        return len(self.body) + utf8_bytes(self.message_id) + _CONTENTS_BYTES
 
 
 class Pending(msgspec.Struct, array_like=True):
@@ -177,6 +185,11 @@ def decode(data: bytes | None) -> Profile:
         return _decoder.decode(data[1:])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise CorruptProfile(f"profile of {len(data)} bytes does not decode: {type(error).__name__}") from None
+
+
+def utf8_bytes(text: str) -> int:
+    """Length of a text in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def count_day(profile: Profile, at_ms: int, name: str, amount: float) -> None:

@@ -25,9 +25,9 @@ from decisioning.profile import (
     Profile,
     remember,
     remember_mark,
+    utf8_bytes,
 )
 
-_OVERHEAD_BYTES = 256  # of a trigger beside its body and id: names and times
 _MARK_BYTES = 24  # of a mark beside its id
 
 
@@ -79,7 +79,7 @@ def trigger(
     """
     pending = find(profile, campaign, per)
     if pending is not None:
-        if _bytes(profile) + _size(contents) <= MAX_TIMERS_BYTES:
+        if _bytes(profile) + contents.size <= MAX_TIMERS_BYTES:
             _remember_candidate(pending, contents)
         return None
     opened = _open(campaign, per, person, contents, timing)
@@ -105,7 +105,7 @@ def restart(
             pending.due_ms = due_ms(pending.first.at_ms, pending.moved_ms, timing)
             pending.fire_ms = pending.due_ms
             pending.deferred = []
-        larger = 0 if contents is None else _size(contents) - _size(pending.latest)
+        larger = 0 if contents is None else contents.size - pending.latest.size
         if contents is not None and at_ms >= pending.latest.at_ms and _bytes(profile) + larger <= MAX_TIMERS_BYTES:
             pending.latest = contents
 
@@ -277,20 +277,15 @@ def _age(pending: Pending) -> tuple[int, str, str]:
     return pending.first.at_ms, pending.campaign, pending.per
 
 
-def _size(contents: Contents) -> int:
-    return len(contents.body) + _utf8(contents.message_id) + _OVERHEAD_BYTES
-
-
 def _timer_bytes(pending: Pending) -> int:
     """About what a timer takes, encoded; never less."""
-    contents = _size(pending.first) + _size(pending.latest) + sum(map(_size, pending.candidates))
-    marks = sum(_utf8(mark.message_id) + _MARK_BYTES for mark in pending.marks)
-    return contents + marks + _utf8(pending.person) + _utf8(pending.per)
+    size = pending.first.size + pending.latest.size + utf8_bytes(pending.person) + utf8_bytes(pending.per)
+    if pending.candidates:
+        size += sum([contents.size for contents in pending.candidates])
+    if pending.marks:
+        size += sum([utf8_bytes(mark.message_id) + _MARK_BYTES for mark in pending.marks])
+    return size
 
 
 def _bytes(profile: Profile) -> int:
     return sum(map(_timer_bytes, profile.pending))
-
-
-def _utf8(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())

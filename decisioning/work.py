@@ -5,7 +5,7 @@ The step is pure because it only ever changes these copies; `Effects` carries th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from features import rows as feature_rows
 from features.layout import ring_ids
 from features.rows import ERASED, KNOWN, MOVED
 from features.signals import Signals
+from features.vector import vectors
+
+_NEVER = (-1, np.zeros(0))
 
 
 class Work:
@@ -42,6 +45,7 @@ class Work:
         self._changed_profiles: set[str] = set()
         self._signals: list[tuple[int, int, float, float, int]] = []
         self._unfolded: set[int] = set()
+        self._evaluated: dict[int, tuple[int, NDArray[np.float64]]] = {}
 
     @staticmethod
     def moved_to(state: State, person: str) -> str | None:
@@ -68,13 +72,21 @@ class Work:
         """Note that the profile of this person was changed."""
         self._changed_profiles.add(person)
 
-    def row(self, person: str) -> np.void:
-        """The person's row as a scalar view into `rows`, with all signals so far in it."""
+    def vector(self, person: str, now_ms: int) -> NDArray[np.float64]:
+        """The person's row as numbers named by `features.vector.NAMES`, with all signals so far in it."""
         slot = self.slot[person]
         if slot in self._unfolded:
             self.fold_signals()
-        row: np.void = self.rows[slot]
-        return row
+        at_ms, vector = self._evaluated.get(slot, _NEVER)
+        return vector if at_ms == now_ms else vectors(self.rows[slot : slot + 1], now_ms)[0]
+
+    def evaluate(self, people: Sequence[str], now_ms: int) -> None:
+        """Have the vectors of many people ready at a fraction of what they cost one by one; only signals may follow."""
+        self.fold_signals()
+        slots = [self.slot[person] for person in people]
+        self._evaluated = {
+            slot: (now_ms, vector) for slot, vector in zip(slots, vectors(self.rows[slots], now_ms), strict=True)
+        }
 
     def is_known(self, person: str) -> bool:
         """Whether the id was ever seen as a user's own."""
@@ -121,24 +133,29 @@ class Work:
         slot = self.slot[person]
         self._signals.append((slot, kind, float(at_ms), value, channel))
         self._unfolded.add(slot)
+        self._evaluated.pop(slot, None)
 
     def fold_signals(self) -> None:
         """Fold what was collected since the last time."""
-        if not self._signals:
-            return
-        slot, kind, at_ms, value, channel = zip(*self._signals, strict=True)
-        touched, where = np.unique(np.array(slot, np.int64), return_inverse=True)
-        signals = Signals(
-            slot=where.astype(np.int64),
-            kind=np.array(kind, np.int16),
-            at_ms=np.array(at_ms, np.float64),
-            value=np.array(value, np.float64),
-            channel=np.array(channel, np.int8),
-        )
-        self.rows[touched] = feature_rows.fold(self.rows[touched], signals)
-        self.changed_rows[touched] = True
-        self._signals.clear()
+        signals, self._signals = self._signals, []
         self._unfolded.clear()
+        if len(signals) == 1:
+            slot, kind, at_ms, _, channel = signals[0]
+            if feature_rows.fold_outcome(self.rows, slot, kind, at_ms, channel):
+                self.changed_rows[slot] = True
+                return
+        if signals:
+            slots, kinds, times, values, channels = zip(*signals, strict=True)
+            touched, where = np.unique(np.array(slots, np.int64), return_inverse=True)
+            folded = Signals(
+                slot=where.astype(np.int64),
+                kind=np.array(kinds, np.int16),
+                at_ms=np.array(times, np.float64),
+                value=np.array(values, np.float64),
+                channel=np.array(channels, np.int8),
+            )
+            self.rows[touched] = feature_rows.fold(self.rows[touched], folded)
+            self.changed_rows[touched] = True
 
     def touched(self) -> Iterable[str]:
         """Whose profile this step has changed so far, in a stable order."""

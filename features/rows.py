@@ -59,6 +59,7 @@ __all__ = [
     "encode",
     "encode_many",
     "fold",
+    "fold_outcome",
     "folded",
     "fresh",
     "merge",
@@ -185,6 +186,23 @@ def fold(rows: Rows, signals: Signals) -> Rows:
     assert bool(np.isfinite(values).all())
     out["at_ms"], out["values"] = at_ms, values
     return out
+
+
+def fold_outcome(rows: Rows, slot: int, kind: int, at_ms: float, channel: int) -> bool:
+    """Add one signal of a message's outcome to one row in place, for a fraction of what `fold` costs.
+
+    Returns
+    -------
+    bool
+        False, and nothing was done, where `fold` has to: it is no outcome, or the sums would have to decay first.
+    """
+    ahead_ms = float(rows["at_ms"][slot]) - at_ms
+    if kind < len(COUNTED) or channel < 0 or ahead_ms < 0:
+        return False
+    column = CHANNEL_COUNTS + (kind - SENT) * CHANNELS + channel
+    values = rows["values"][slot]
+    values[column] = float(values[column]) + float(np.exp2(ahead_ms / -1e3 / OUTCOME_HALF_LIFE_S))
+    return True
 
 
 def folded(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -58,16 +56,11 @@ def vectors(rows: Rows, now_ms: float) -> NDArray[np.float64]:
     return np.concatenate([values[:, :PRICE], np.minimum(prices, VALUE_LIMIT)[:, None]], axis=1)
 
 
-def vector(row: np.void, now_ms: float, extra: Mapping[str, float] | None = None) -> dict[str, float]:
-    """Evaluate one row by name.
+def named(vector: NDArray[np.float64]) -> dict[str, float]:
+    """One row of `vectors` by name.
 
     Parameters
     ----------
-    extra
-        Further named numbers of the situation; their names must not be among `NAMES`.
+    vector : float64[len(NAMES)]
     """
-    named = dict(zip(NAMES, vectors(np.array([row]), now_ms)[0].tolist(), strict=True))
-    if extra:
-        assert not named.keys() & extra.keys()
-        named.update(extra)
-    return named
+    return dict(zip(NAMES, vector.tolist(), strict=True))

@@ -22,7 +22,7 @@ from features.layout import (
     REVENUE,
     REVENUE_HALF_LIVES_S,
 )
-from features.rows import ROW, WIDTH, Rows, fold, folded, merge
+from features.rows import ROW, WIDTH, Rows, fold, fold_outcome, folded, merge
 from features.signals import ADD, CHANNELS, COUNTED, KINDS, ORDER, SENT, VALUE_LIMIT, VIEW, Signals
 
 PEOPLE = 3
@@ -124,6 +124,17 @@ def test_batch_boundaries_do_not_matter(chosen: list[Item], cuts: list[int]) -> 
     at_ms_cut, values_cut = exactly(*batches)
     np.testing.assert_array_equal(at_ms, at_ms_cut)
     np.testing.assert_allclose(values, values_cut, rtol=1e-9, atol=1e-30)
+
+
+@given(items, items.filter(bool))
+def test_one_outcome_is_added_as_if_it_were_folded(before: list[Item], chosen: list[Item]) -> None:
+    """To the bit, or not at all: where it is no outcome, or where the row's sums would have to decay first."""
+    rows = after(before)
+    slot, kind, at_ms, _, channel = chosen[0]
+    expected, untouched = fold(rows, signals(chosen[:1])), rows.copy()
+    added = fold_outcome(rows, slot, kind, float(at_ms), channel)
+    assert rows.tobytes() == (expected if added else untouched).tobytes()
+    assert added == (kind >= SENT and channel >= 0 and at_ms <= untouched["at_ms"][slot])
 
 
 @given(items, items)
