@@ -43,8 +43,7 @@ class Work:
         self.effects = Effects()
         self._profiles: dict[str, Profile] = {}
         self._changed_profiles: set[str] = set()
-        self._signals: list[tuple[int, int, float, float, int]] = []
-        self._unfolded: set[int] = set()
+        self._signals: dict[int, list[tuple[int, float, float, int]]] = {}
         self._evaluated: dict[int, tuple[int, NDArray[np.float64]]] = {}
 
     @staticmethod
@@ -75,8 +74,8 @@ class Work:
     def vector(self, person: str, now_ms: int) -> NDArray[np.float64]:
         """The person's row as numbers named by `features.vector.NAMES`, with all signals so far in it."""
         slot = self.slot[person]
-        if slot in self._unfolded:
-            self.fold_signals()
+        if slot in self._signals:
+            self._fold_outcomes(slot)
         at_ms, vector = self._evaluated.get(slot, _NEVER)
         return vector if at_ms == now_ms else vectors(self.rows[slot : slot + 1], now_ms)[0]
 
@@ -131,31 +130,37 @@ class Work:
     def signal(self, person: str, kind: int, at_ms: int, value: float, channel: int = -1) -> None:
         """Collect a signal that only the per-event path knows; many are folded at once, before their row is read."""
         slot = self.slot[person]
-        self._signals.append((slot, kind, float(at_ms), value, channel))
-        self._unfolded.add(slot)
+        self._signals.setdefault(slot, []).append((kind, float(at_ms), value, channel))
         self._evaluated.pop(slot, None)
 
     def fold_signals(self) -> None:
         """Fold what was collected since the last time."""
-        signals, self._signals = self._signals, []
-        self._unfolded.clear()
-        if len(signals) == 1:
-            slot, kind, at_ms, _, channel = signals[0]
-            if feature_rows.fold_outcome(self.rows, slot, kind, at_ms, channel):
-                self.changed_rows[slot] = True
-                return
-        if signals:
-            slots, kinds, times, values, channels = zip(*signals, strict=True)
-            touched, where = np.unique(np.array(slots, np.int64), return_inverse=True)
-            folded = Signals(
-                slot=where.astype(np.int64),
-                kind=np.array(kinds, np.int16),
-                at_ms=np.array(times, np.float64),
-                value=np.array(values, np.float64),
-                channel=np.array(channels, np.int8),
-            )
-            self.rows[touched] = feature_rows.fold(self.rows[touched], folded)
-            self.changed_rows[touched] = True
+        if not self._signals:
+            return
+        collected = [(slot, *signal) for slot, signals in self._signals.items() for signal in signals]
+        self._signals.clear()
+        slots, kinds, times, values, channels = zip(*collected, strict=True)
+        touched, where = np.unique(np.array(slots, np.int64), return_inverse=True)
+        signals = Signals(
+            slot=where.astype(np.int64),
+            kind=np.array(kinds, np.int16),
+            at_ms=np.array(times, np.float64),
+            value=np.array(values, np.float64),
+            channel=np.array(channels, np.int8),
+        )
+        self.rows[touched] = feature_rows.fold(self.rows[touched], signals)
+        self.changed_rows[touched] = True
+
+    def _fold_outcomes(self, slot: int) -> None:
+        """Fold what was collected of one person: mostly a send, of somebody who is decided on twice in a step."""
+        left = self._signals[slot]
+        while left and feature_rows.fold_outcome(self.rows, slot, left[0][0], left[0][1], left[0][3]):
+            del left[0]
+        self.changed_rows[slot] = True
+        if left:
+            self.fold_signals()
+        else:
+            del self._signals[slot]
 
     def touched(self) -> Iterable[str]:
         """Whose profile this step has changed so far, in a stable order."""
