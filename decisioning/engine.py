@@ -159,12 +159,9 @@ class Engine:
         missing: set[str] = set()
         todo = list(named)
         while todo:
-            here = [person for person in todo if person in state.rows]
-            missing.update(
-                person
-                for person in todo
-                if person not in state.rows and partition_of(person, state.partitions) == state.partition
-            )
+            absent = set(state.rows.missing(todo))
+            missing.update(p for p in absent if partition_of(p, state.partitions) == state.partition)
+            here = [person for person in todo if person not in absent] if absent else todo
             loaded += here
             flags = state.rows.flags(here)
             moved = [here[i] for i in np.flatnonzero(flags & feature_rows.MOVED).tolist()]

@@ -31,6 +31,11 @@ class RowTable:
     def __len__(self) -> int:
         return len(self._slots)
 
+    def missing(self, persons: Iterable[str]) -> list[str]:
+        """Those of `persons` who are not in the table."""
+        slots = self._slots
+        return [person for person in persons if person not in slots]
+
     @property
     def nbytes(self) -> int:
         """Bytes of the slab, without the dictionary."""
@@ -55,7 +60,7 @@ class RowTable:
         """Insert or overwrite: `rows[i]` belongs to `persons[i]`; of a person named twice the last stays."""
         assert len(persons) == len(rows)
         slots = self._slots
-        self.add_new([person for person in persons if person not in slots])
+        self.add_new(self.missing(persons))
         self._words()[self._index(persons)] = np.ascontiguousarray(rows).view(np.uint64).reshape(-1, WORDS)
 
     def add_new(self, persons: Iterable[str]) -> None:
