@@ -59,7 +59,6 @@ class RowTable:
     def put(self, persons: Sequence[str], rows: Rows) -> None:
         """Insert or overwrite: `rows[i]` belongs to `persons[i]`; of a person named twice the last stays."""
         assert len(persons) == len(rows)
-        slots = self._slots
         self.add_new(self.missing(persons))
         self._words()[self._index(persons)] = np.ascontiguousarray(rows).view(np.uint64).reshape(-1, WORDS)
 
