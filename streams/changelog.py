@@ -27,7 +27,7 @@ class CorruptError(ValueError):
 
 
 class Marker(msgspec.Struct, frozen=True, kw_only=True):
-    """What a step was.
+    """What a step was: with the records between its offsets and those before, enough to compute it again.
 
     Attributes
     ----------
@@ -37,6 +37,8 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True):
         Input -> next offset to read after it.
     now_ms
         The time it was computed at.
+    fire_until_ms
+        Timers due at or before this fired in it; None: none did.
     partitions
         How many partitions `events` had.
     versions
@@ -46,6 +48,7 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True):
     n: int
     offsets: dict[str, int]
     now_ms: int
+    fire_until_ms: int | None = None
     partitions: int
     versions: dict[str, str] = {}
 

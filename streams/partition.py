@@ -171,7 +171,8 @@ class Partition:
         effects = self._engine.step(self._state, batch, now_ms, self.models)  # 2
         self._timed("decide", started_s)
         due = dict.fromkeys(batch.due) | effects.due  # whom the engine does not name has no timer left
-        await self._commit(effects, due, Meta(self._meta.n + 1, NOTHING, offsets, self._place.partitions, "", now_ms))
+        after = Meta(self._meta.n + 1, NOTHING, offsets, self._place.partitions, "", now_ms)
+        await self._commit(effects, due, after, fire_until_ms)
         self._cache.trim()
         self._metrics.count(effects.counts)
         self._report()
@@ -246,7 +247,9 @@ class Partition:
             rows, profiles = await self._view.read(self._meta, people)
             self._cache.load(people, rows, profiles)
 
-    async def _commit(self, effects: Effects, due: Mapping[str, int | None], after: Meta) -> None:
+    async def _commit(
+        self, effects: Effects, due: Mapping[str, int | None], after: Meta, fire_until_ms: int | None
+    ) -> None:
         """Transaction and APPLY."""
         started_s = begun_s = self._clock.monotonic_s()
         images = self._images(effects, due)
@@ -257,6 +260,7 @@ class Partition:
             n=after.n,
             offsets=dict(after.offsets),
             now_ms=after.at_ms,
+            fire_until_ms=fire_until_ms,
             partitions=after.partitions,
             versions=dict(self._place.versions),
         )

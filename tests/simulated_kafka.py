@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from decisioning.effects import Outgoing
+from streams import changelog
 from streams.changelog import MARKER_KEY, Marker, decode_marker
 from streams.seams import INPUTS, Committed, Entry, FencedError, UnknownOutcomeError
 from tests.shell_world import Faults, Line
@@ -141,13 +142,12 @@ class Cluster:
                 transaction.marker = decode_marker(value)
         for name, records in outputs.items():
             for record in records:
+                transaction.published.append((name, record))
                 if name == "internal":
                     assert record.partition is not None
                     goal = self.inputs[name, record.partition]
                     line = Line(name, goal.partition, len(goal.slots), record.key, record.value, now_ms)
                     goal.add(line, transaction)
-                else:
-                    transaction.published.append((name, record))
         return len(journal.slots)
 
     def add_offsets(self, partition: int, epoch: int, committed: Committed) -> None:
@@ -169,6 +169,11 @@ class Cluster:
     def unsettled(self) -> bool:
         """Whether any mark is still on its way."""
         return any(last is not None and not last.complete for last in self._last)
+
+    def images(self, partition: int) -> Mapping[str, changelog.Image]:
+        """The fold of a changelog."""
+        journal = self.changelog[partition]
+        return changelog.latest(journal.read(0, len(journal.slots))[0])
 
     def _check(self, partition: int, epoch: int) -> None:
         if epoch != self._epochs[partition]:

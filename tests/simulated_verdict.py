@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import logging
@@ -14,9 +13,12 @@ import structlog
 
 from decisioning.localtime import iso
 from features.rows import decode
-from streams import changelog
-from streams.seams import INPUTS, Entry
-from tests.simulation import Jumping, World
+from streams.seams import INPUTS
+from tests.simulated_loop import Jumping
+from tests.simulated_replay import differences
+from tests.simulation import World
+
+REPLAYED = 4  # every so many seeds: a replay costs a third of what a run costs
 
 
 def simulate(seed: int) -> tuple[list[str], str]:
@@ -28,17 +30,12 @@ def simulate(seed: int) -> tuple[list[str], str]:
         What is wrong, and a digest of everything that happened.
     """
     loop = Jumping()
-    asyncio.set_event_loop(loop)
+    world = World(seed, loop)
     with _quiet():
-        try:
-            world = World(seed, loop)
-            loop.run_until_complete(world.run())
-        finally:
-            asyncio.set_event_loop(None)
-            loop.close()
+        loop.run(world.run())
     troubles = world.troubles + [wrong for check in CHECKS for wrong in check(world)]
     world.note(sorted(_outputs(world, "decision-log")), troubles)
-    return troubles, world.trace.hexdigest()
+    return troubles, world.digest()
 
 
 @contextlib.contextmanager
@@ -143,9 +140,7 @@ def _steps_follow_each_other(world: World) -> Iterator[str]:
 def _redis_is_the_fold(world: World) -> Iterator[str]:
     """The view is what the committed changelog says, and the rows know every message once."""
     for number, redis in enumerate(world.redis):
-        journal = world.kafka.changelog[number]
-        entries, _ = journal.read(0, len(journal.slots))
-        images = changelog.latest(entry for entry in entries if isinstance(entry, Entry))
+        images = world.kafka.images(number)
         if redis.meta is None or redis.meta.state:
             yield f"partition {number}: the view is {redis.meta}"
         if (
@@ -162,6 +157,14 @@ def _redis_is_the_fold(world: World) -> Iterator[str]:
                 yield f"{person}: {count} messages taken in, {len(world.work.sent[person])} were sent"
 
 
+def _steps_are_their_replay(world: World) -> Iterator[str]:
+    """The engine alone, given the same inputs and the steps that the markers name, comes to the same bytes."""
+    if world.seed % REPLAYED:
+        return
+    for number in range(world.partitions):
+        yield from differences(world.kafka, world.engine, number)
+
+
 CHECKS = (
     _each_trigger_once,
     _each_erasure_proven_once,
@@ -169,4 +172,5 @@ CHECKS = (
     _each_damaged_record_once,
     _steps_follow_each_other,
     _redis_is_the_fold,
+    _steps_are_their_replay,
 )

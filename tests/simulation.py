@@ -21,6 +21,7 @@ from decisioning.engine import Engine
 from streams.seams import Committed, ConflictError, FencedError, UnknownOutcomeError
 from tests.shell_world import Redis
 from tests.simulated_kafka import Cluster
+from tests.simulated_loop import Jumping
 from tests.simulated_work import SETUP, SPREAD_MS, make
 from tests.simulated_worker import Worker
 
@@ -30,30 +31,6 @@ LONGEST_FREEZE_S = 15.0
 MOST_S = 240.0  # by then all is settled, or never
 ENGINE = Engine(SETUP)
 WORKERS = 3
-
-
-class Jumping(asyncio.BaseEventLoop):
-    """An event loop whose time passes only when there is nothing else to do."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._now_s = 0.0
-        self._selector = self
-
-    def time(self) -> float:
-        return self._now_s
-
-    def select(self, timeout_s: float | None) -> list[Any]:
-        """Wait for the next thing that happens, at once."""
-        assert timeout_s is not None, "nothing will ever happen again"
-        self._now_s += timeout_s
-        return []
-
-    def _process_events(self, event_list: list[Any]) -> None:
-        """There are none but timers."""
-
-    def _write_to_self(self) -> None:
-        """Nobody calls from another thread."""
 
 
 @dataclass
@@ -91,6 +68,7 @@ class World:
     """
 
     def __init__(self, seed: int, loop: Jumping) -> None:
+        self.seed = seed
         self.chance = random.Random(seed)
         self.loop = loop
         self.partitions = self.chance.choice((2, 3))
@@ -101,10 +79,12 @@ class World:
         self.redis = [Redis() for _ in range(self.partitions)]
         self.workers: list[Worker] = []
         self.troubles: list[str] = []
-        self.trace = blake2b(digest_size=8)
+        self._trace: list[tuple[object, ...]] = []
         self.faulty = True
         self.work = make(self.partitions, self.chance, START_MS)
         self.damaged: list[tuple[str, int, int]] = []
+        rates = [(fate, getattr(self.weather, fate)) for fate in ("lost", "unanswered", "late", "doubled")]
+        self._fates = [(fate, rate) for fate, rate in rates if rate]
         self._slow_s = self.chance.choice((0.0, 0.1, 1.0))
         self._queue_s = self.chance.choice((0.0, 0.3, 3.0))
         self._replica = [redis.copy() for redis in self.redis]
@@ -127,8 +107,12 @@ class World:
         self.loop.call_later(delay_s, call)
 
     def note(self, *what: object) -> None:
-        """Add to the digest of the run."""
-        self.trace.update(repr((round(self.loop.time(), 9), *what)).encode())
+        """Add to the record of the run."""
+        self._trace.append((self.loop.now_s, *what))
+
+    def digest(self) -> str:
+        """Of all that was noted."""
+        return blake2b(repr(self._trace).encode(), digest_size=8).hexdigest()
 
     # The network
 
@@ -176,14 +160,18 @@ class World:
     def _fate(self, name: str) -> str:
         if not self.faulty:
             return ""
-        fates = ("lost", "unanswered", "late", *(() if name == "append" else ("doubled",)))
-        return next((fate for fate in fates if self.chance.random() * 1000 < getattr(self.weather, fate)), "")
+        for fate, rate in self._fates:
+            if self.chance.random() * 1000 < rate and not (fate == "doubled" and name == "append"):
+                return fate
+        return ""
 
     def _strike(self, worker: Worker) -> None:
         """The process may die or stand still at any await."""
-        if self.faulty and self.chance.random() * 1000 < self.weather.died / 2:
+        if not self.faulty:
+            return
+        if self.weather.died and self.chance.random() * 1000 < self.weather.died / 2:
             self.kill(worker)
-        elif self.faulty and self.chance.random() * 1000 < self.weather.froze / 2:
+        elif self.weather.froze and self.chance.random() * 1000 < self.weather.froze / 2:
             self.freeze(worker)
 
     # Processes

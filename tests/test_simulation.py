@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
+from streams.changelog import Marker, decode_marker
+from tests import simulated_kafka
 from tests.simulated_verdict import simulate
 
 ROOT = Path(__file__).parents[1]
@@ -21,6 +24,17 @@ def test_no_seed_loses_or_doubles_anything(first: int) -> None:
     """Every invariant holds in 800 seeds; a failure names its seed, `make simulate START=<seed> SEEDS=1` repeats it."""
     wrong = {seed: troubles for seed in range(first, first + AT_ONCE) if (troubles := simulate(seed)[0])}
     assert not wrong
+
+
+def test_a_step_that_is_not_what_the_engine_alone_computes_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replay a millisecond off differs: what a step published and left behind is compared to the byte."""
+
+    def off(value: bytes) -> Marker:
+        marker = decode_marker(value)
+        return structs.replace(marker, now_ms=marker.now_ms + 1)
+
+    monkeypatch.setattr(simulated_kafka, "decode_marker", off)
+    assert any("replay" in trouble for trouble in simulate(0)[0])
 
 
 @pytest.mark.parametrize("seed", [3, 11])
