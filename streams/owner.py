@@ -21,7 +21,7 @@ from streams.seams import INPUTS, Clock, FencedError, UnknownOutcomeError
 from streams.transport import Fetched
 
 STEP_RECORDS: Final = 2000
-INBOX_RECORDS: Final = 2 * STEP_RECORDS  # of one input; beyond it is not read on
+INBOX_STEPS: Final = 2  # of one input; beyond it is not read on
 SAMPLES: Final = 64
 FIRST_RETRY_S: Final = 0.05
 LAST_RETRY_S: Final = 2.0
@@ -92,6 +92,8 @@ class Owner:
         Of the partition.
     partition
         The protocol.
+    step_records
+        How many records one step takes at most.
 
     Attributes
     ----------
@@ -100,7 +102,14 @@ class Owner:
     """
 
     def __init__(
-        self, number: int, partition: Partition, flow: Flow, sampler: Sampler, clock: Clock, metrics: Metrics
+        self,
+        number: int,
+        partition: Partition,
+        flow: Flow,
+        sampler: Sampler,
+        clock: Clock,
+        metrics: Metrics,
+        step_records: int = STEP_RECORDS,
     ) -> None:
         self.number = number
         self.ready = False
@@ -109,6 +118,7 @@ class Owner:
         self._sampler = sampler
         self._clock = clock
         self._metrics = metrics
+        self._step_records = step_records
         self._stopping = False
         self._wake = asyncio.Event()
         self._epoch = 0
@@ -135,7 +145,7 @@ class Owner:
             return  # read for an earlier owner, or before the last seek
         inbox = self._inboxes[name]
         inbox.put(fetched)
-        if inbox.records >= INBOX_RECORDS and name not in self._closed:
+        if inbox.records >= INBOX_STEPS * self._step_records and name not in self._closed:
             self._closed.add(name)
             self._flow.close(self.number, name)
         self._wake.set()
@@ -208,8 +218,8 @@ class Owner:
     async def _work(self) -> None:
         while not self._stopping:
             await self._waited()
-            internal, offsets = self._take("internal", STEP_RECORDS, self._positions)
-            events, offsets = self._take("events", STEP_RECORDS - len(internal), offsets)
+            internal, offsets = self._take("internal", self._step_records, self._positions)
+            events, offsets = self._take("events", self._step_records - len(internal), offsets)
             self._advance_horizon(offsets)
             self._positions = offsets
             due_ms = self._partition.next_due_ms()
@@ -225,7 +235,7 @@ class Owner:
 
     async def _reopen(self) -> None:
         for name in list(self._closed):
-            if self._inboxes[name].records < STEP_RECORDS:
+            if self._inboxes[name].records < self._step_records:
                 self._closed.discard(name)
                 await self._flow.reopen(self.number, name, self._epoch)
 

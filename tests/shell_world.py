@@ -223,12 +223,19 @@ class FakeLog:
 
 @dataclass
 class Redis:
-    """The view of one partition."""
+    """The view of one partition.
+
+    Attributes
+    ----------
+    wipes
+        How often an owner emptied it because nothing or half a write was found in it.
+    """
 
     meta: Meta | None = None
     rows: dict[str, bytes] = field(default_factory=dict)
     profiles: dict[str, bytes] = field(default_factory=dict)
     due: dict[str, int] = field(default_factory=dict)
+    wipes: int = field(default=0, compare=False)
 
     def flush(self) -> None:
         """FLUSHALL."""
@@ -240,7 +247,7 @@ class Redis:
 
     def restore(self, earlier: Redis) -> None:
         """A failover to such a replica."""
-        self.__dict__.update(earlier.copy().__dict__)
+        self.__dict__.update(earlier.copy().__dict__ | {"wipes": self.wipes})
 
 
 class FakeStore:
@@ -289,14 +296,18 @@ class FakeStore:
 
     async def wipe(self, seen: Meta | None, d: int) -> None:
         def operation() -> None:
-            meta = self.redis.meta
-            place = None if meta is None else (meta.n, meta.d, meta.state)
-            if place != (None if seen is None else (seen.n, seen.d, seen.state)):
-                raise ConflictError(NOTHING if meta is None else meta.n)
+            self._as_seen(seen)
             self.redis.flush()
             self.redis.meta = Meta(NOTHING, d, {}, 0, "replay", 0)
+            self.redis.wipes += seen is None or seen.state == "torn"
 
         await self._do("wipe", operation)
+
+    def _as_seen(self, seen: Meta | None) -> None:
+        meta = self.redis.meta
+        place = None if meta is None else (meta.n, meta.d, meta.state)
+        if place != (None if seen is None else (seen.n, seen.d, seen.state)):
+            raise ConflictError(NOTHING if meta is None else meta.n)
 
     async def replay(self, d: int, d_after: int, changes: Changes, at_ms: int) -> None:
         def operation() -> None:

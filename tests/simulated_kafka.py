@@ -105,6 +105,7 @@ class Cluster:
         self.changelog = [Journal("changelog", p) for p in range(partitions)]
         self.visible = [Committed({}, "") for _ in range(partitions)]
         self.commits: list[Transaction] = []
+        self.moved: dict[int, tuple[int, Mapping[str, int]]] = {}  # partition -> (commits before, offsets) by hand
         self.slow_marks_s = 0.0
         self._chance = chance
         self._later = later
@@ -169,6 +170,33 @@ class Cluster:
     def unsettled(self) -> bool:
         """Whether any mark is still on its way."""
         return any(last is not None and not last.complete for last in self._last)
+
+    def move(self, partition: int, offsets: Mapping[str, int]) -> None:
+        """Set the group's offsets of some inputs by hand, as `kafka-consumer-groups --reset-offsets` does."""
+        before = self.position(partition)
+        self.moved[partition] = len(self.commits), {**before, **offsets}
+        self.visible[partition] = Committed(offsets, "")
+
+    def steps(self, partition: int) -> list[tuple[Mapping[str, int], Transaction]]:
+        """The committed steps of a partition, each with the offsets it started from."""
+        found: list[tuple[Mapping[str, int], Transaction]] = []
+        offsets: Mapping[str, int] = dict.fromkeys(INPUTS, 0)
+        at, by_hand = self.moved.get(partition, (-1, offsets))
+        for number, commit in enumerate(self.commits):
+            if number == at:
+                offsets = by_hand
+            if commit.partition == partition and commit.marker is not None:
+                found.append((offsets, commit))
+                offsets = commit.marker.offsets
+        return found
+
+    def position(self, partition: int) -> Mapping[str, int]:
+        """Where the next step of a partition starts."""
+        at, offsets = self.moved.get(partition, (0, dict.fromkeys(INPUTS, 0)))
+        for commit in self.commits[at:]:
+            if commit.partition == partition and commit.marker is not None:
+                offsets = commit.marker.offsets
+        return offsets
 
     def images(self, partition: int) -> Mapping[str, changelog.Image]:
         """The fold of a changelog."""

@@ -74,11 +74,9 @@ class Replay:
 def differences(kafka: Cluster, engine: Engine, number: int) -> Iterator[str]:
     """How the committed steps of a partition differ from their replay, and the images of its people at the end."""
     replay = Replay(engine, number, kafka.partitions)
-    start = dict.fromkeys(INPUTS, 0)
-    for commit in kafka.commits:
+    for start, commit in kafka.steps(number):
         marker = commit.marker
-        if commit.partition != number or marker is None:
-            continue
+        assert marker is not None
         read = {name: _between(kafka.inputs[name, number], start[name], marker.offsets[name]) for name in INPUTS}
         expected = replay.step(marker, read["events"], read["internal"])
         found: dict[str, list[Outgoing]] = {}
@@ -87,7 +85,6 @@ def differences(kafka: Cluster, engine: Engine, number: int) -> Iterator[str]:
         if found != expected:
             yield f"partition {number}: step {marker.n} published {found}, its replay {expected}"
             return
-        start = marker.offsets
     expected_images, images = replay.images(), kafka.images(number)
     different = {
         person for person in expected_images.keys() | images.keys() if expected_images.get(person) != images.get(person)

@@ -7,6 +7,7 @@ import gc
 import logging
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import orjson
 import structlog
@@ -16,6 +17,8 @@ from features.rows import decode
 from streams.seams import INPUTS
 from tests.simulated_loop import Jumping
 from tests.simulated_replay import differences
+from tests.simulated_taken import message_of, repeated_stories, skipped_stories, taken_in
+from tests.simulated_work import Expected
 from tests.simulation import World
 
 REPLAYED = 4  # every so many seeds: a replay costs a third of what a run costs
@@ -59,86 +62,92 @@ def _outputs(world: World, topic: str) -> list[bytes]:
 
 def _each_trigger_once(world: World) -> Iterator[str]:
     """Exactly one line in the log for each trigger, and an outcome that it may have."""
-    found: dict[str, list[dict[str, object]]] = {}
+    found: dict[str, list[dict[str, Any]]] = {}
     for value in _outputs(world, "decision-log"):
         line = orjson.loads(value)
         if line["campaign"] is not None:
             found.setdefault(line["trigger"]["message_id"], []).append(line)
+    skipped, repeated = skipped_stories(world), repeated_stories(world)
     for message_id, expected in world.work.triggers.items():
-        lines = found.pop(message_id, [])
-        if len(lines) != 1:
+        lines, story = found.pop(message_id, []), world.work.stories[message_id]
+        if len(lines) != 1 and not (lines and story in repeated) and (lines or story not in skipped):
             yield f"trigger {message_id}: {len(lines)} lines in the log"
-            continue
-        line = lines[0]
-        reasons = line["reasons"]
-        assert isinstance(reasons, list)
-        outcome = "send" if line["action"] == "send" else reasons[0]
-        if outcome not in expected.outcomes and expected.outcomes.isdisjoint(_by_channel(line)):
-            yield f"trigger {message_id}: {outcome}, expected {sorted(expected.outcomes)}"
-        if outcome != "cancelled" and line["due_at"] not in {iso(due_ms) for due_ms in expected.due_ms}:
-            yield f"trigger {message_id}: due {line['due_at']}, expected {[iso(ms) for ms in expected.due_ms]}"
-        if outcome == "send" and str(line["decided_at"]) < str(line["due_at"]):
-            yield f"trigger {message_id}: due {line['due_at']}, decided {line['decided_at']}"
+        if story not in skipped:
+            yield from (f"trigger {message_id}: {wrong}" for line in lines for wrong in _unexpected(line, expected))
     yield from (f"{message_id} was no trigger and has {len(lines)} lines" for message_id, lines in found.items())
+
+
+def _unexpected(line: dict[str, Any], expected: Expected) -> Iterator[str]:
+    """What a line says that may not come of its trigger."""
+    outcome = "send" if line["action"] == "send" else line["reasons"][0]
+    by_channel = {reason for reasons in line["channel_reasons"].values() for reason in reasons}
+    if outcome not in expected.outcomes and expected.outcomes.isdisjoint(by_channel):
+        yield f"{outcome}, expected {sorted(expected.outcomes)}"
+    if outcome != "cancelled" and line["due_at"] not in {iso(due_ms) for due_ms in expected.due_ms}:
+        yield f"due {line['due_at']}, expected {[iso(ms) for ms in expected.due_ms]}"
+    if outcome == "send" and line["decided_at"] < line["due_at"]:
+        yield f"due {line['due_at']}, decided {line['decided_at']}"
 
 
 def _each_erasure_proven_once(world: World) -> Iterator[str]:
     """Exactly one line in the log for each person who was erased."""
     logged = [orjson.loads(value) for value in _outputs(world, "decision-log")]
     proven = Counter(line["user_id"] for line in logged if line["campaign"] is None)
-    if proven != Counter(world.work.erased):
+    skipped = skipped_stories(world)
+    for person, story in world.work.erased.items():
+        if story in skipped:
+            proven.setdefault(person, 1)
+    if proven != Counter(world.work.erased.keys()):
         yield f"erasures proven {dict(proven)}, asked for {sorted(world.work.erased)}"
 
 
-def _by_channel(line: dict[str, object]) -> set[str]:
-    refused = line["channel_reasons"]
-    assert isinstance(refused, dict)
-    return {reason for reasons in refused.values() for reason in reasons}
-
-
 def _each_decision_once(world: World) -> Iterator[str]:
-    """No decision twice, and each that the log calls sent, and no other, is on `decisions`."""
+    """Each that the log calls sent, and no other, is on `decisions`, as often as there: once, see above."""
     sent = Counter(orjson.loads(value)["decision_id"] for value in _outputs(world, "decisions"))
-    yield from (f"decision {decision} published {times} times" for decision, times in sent.items() if times > 1)
     logged = [orjson.loads(value) for value in _outputs(world, "decision-log")]
-    if set(sent) != {line["decision_id"] for line in logged if line["action"] == "send"}:
+    if sent != Counter(line["decision_id"] for line in logged if line["action"] == "send"):
         yield "decisions and decision-log differ"
 
 
 def _each_damaged_record_once(world: World) -> Iterator[str]:
-    """Exactly one dead letter for each record that is no event."""
+    """Exactly one dead letter for each time that a step took in a record that is no event."""
+    damaged = set(world.damaged)
+    read = Counter(place for place in taken_in(world) if place in damaged)
     letters: Counter[tuple[str, int, int]] = Counter()
     for commit in world.kafka.commits:
         for name, record in commit.published:
             if name == "dead-letters":
                 said = {key.rpartition(".")[2]: value.decode() for key, value in record.headers}
                 letters[said["topic"], int(said["partition"]), int(said["offset"])] += 1
-    if letters != Counter(world.damaged):
-        yield f"dead letters {dict(letters)}, damaged records {world.damaged}"
+    if letters != read:
+        yield f"dead letters {dict(letters)}, damaged records read {dict(read)}"
 
 
 def _steps_follow_each_other(world: World) -> Iterator[str]:
     """Step numbers are contiguous, offsets never go back and end where the inputs end."""
     for number in range(world.partitions):
-        n, offsets = 0, dict.fromkeys(INPUTS, 0)
-        for commit in world.kafka.commits:
-            if commit.partition != number:
-                continue
+        if any(
+            commit.marker is None or commit.offsets is None or commit.marker.offsets != commit.offsets.offsets
+            for commit in world.kafka.commits
+            if commit.partition == number
+        ):
+            yield f"partition {number}: a transaction without marker or offsets was committed, or they differ"
+        n = 0
+        for start, commit in world.kafka.steps(number):
             marker = commit.marker
-            if marker is None or commit.offsets is None:
-                yield f"partition {number}: a transaction without marker or offsets was committed"
-                continue
+            assert marker is not None
             if marker.n != n + 1:
                 yield f"partition {number}: step {marker.n} after {n}"
-            if marker.offsets != commit.offsets.offsets or any(marker.offsets[name] < offsets[name] for name in INPUTS):
-                yield f"partition {number}: step {marker.n}: {commit.offsets.offsets} after {offsets}"
-            n, offsets = marker.n, dict(marker.offsets)
+            if any(marker.offsets[name] < start[name] for name in INPUTS):
+                yield f"partition {number}: step {marker.n}: {marker.offsets} after {start}"
+            n = marker.n
         if any(world.unread(name, number) for name in INPUTS):
-            yield f"partition {number}: not read to the end, {offsets}"
+            yield f"partition {number}: not read to the end, {world.kafka.position(number)}"
 
 
 def _redis_is_the_fold(world: World) -> Iterator[str]:
     """The view is what the committed changelog says, and the rows know every message once."""
+    read = {message_of(world, place) for place in taken_in(world)}
     for number, redis in enumerate(world.redis):
         images = world.kafka.images(number)
         if redis.meta is None or redis.meta.state:
@@ -153,8 +162,15 @@ def _redis_is_the_fold(world: World) -> Iterator[str]:
             yield f"partition {number}: timers left, {redis.due}"
         for person in redis.rows.keys() & (world.work.sent.keys() - world.work.merged):
             count = int(decode(redis.rows[person])["count"])
-            if count != len(world.work.sent[person]):
-                yield f"{person}: {count} messages taken in, {len(world.work.sent[person])} were sent"
+            if count != len(world.work.sent[person] & read):
+                yield f"{person}: {count} messages taken in, {sorted(world.work.sent[person] & read)} were read"
+
+
+def _rebuilds_are_not_undone(world: World) -> Iterator[str]:
+    """What was lost is rebuilt once for each loss: no late request undoes what another rebuilt."""
+    for number, redis in enumerate(world.redis):
+        if redis.wipes > 1 + world.lost[number]:
+            yield f"partition {number}: emptied {redis.wipes} times, Redis lost something {world.lost[number]} times"
 
 
 def _steps_are_their_replay(world: World) -> Iterator[str]:
@@ -172,5 +188,6 @@ CHECKS = (
     _each_damaged_record_once,
     _steps_follow_each_other,
     _redis_is_the_fold,
+    _rebuilds_are_not_undone,
     _steps_are_their_replay,
 )

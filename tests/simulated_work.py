@@ -20,6 +20,7 @@ DELAY_MS = 8_000
 FIRST_MS = 3_000  # nobody does anything before
 SPREAD_MS = 30_000
 CARTS = 10
+EVERYBODYS = -1  # number of the story that all others need: who people are
 DAMAGED = (b"{", b"\xff\xfe", b"[]", b'{"type":"track"}')
 
 SETUP = config(
@@ -64,8 +65,12 @@ class Workload:
     triggers: dict[str, Expected] = field(default_factory=dict)  # by message id
     sent: dict[str, set[str]] = field(default_factory=dict)  # known person -> ids of their messages
     merged: set[str] = field(default_factory=set)  # known people who were somebody else before
-    erased: set[str] = field(default_factory=set)  # people who asked for it
+    erased: dict[str, int] = field(default_factory=dict)  # person who asked for it -> number of the story
+    uniting: set[int] = field(default_factory=set)  # stories with two people who turn out to be one
     damaged: int = 0
+    stories: dict[str, int] = field(default_factory=dict)  # message id -> number of the story it belongs to
+    ids: dict[bytes, str] = field(default_factory=dict)  # value of a record -> message id
+    story: int = EVERYBODYS
     _messages: int = 0
 
     def event(
@@ -81,17 +86,19 @@ class Workload:
         """Plan an event; `astray` sends it to a partition that is not its person's, `orderly` keeps copies from it."""
         self._messages += 1
         message_id = f"m{self._messages}"
+        self.stories[message_id] = self.story
         said: dict[str, Any] = {"messageId": message_id, "timestamp": iso(at_ms), **body}
         if user is not None:
             said["userId"] = user
             self.sent.setdefault(user, set()).add(message_id)
         if anonymous is not None:
             said["anonymousId"] = anonymous
-        person = user or anonymous or ""
-        self._plan(at_ms, person, orjson.dumps(said), astray=astray)
+        person, value = user or anonymous or "", orjson.dumps(said)
+        self.ids[value] = message_id
+        self._plan(at_ms, person, value, astray=astray)
         if self.chance.random() < 0.15:  # the producer repeats itself
             again_ms = at_ms + self.chance.choice((0, 5, 900, 15_000))
-            self._plan(again_ms, person, orjson.dumps(said), astray=self.chance.random() < 0.3 and not orderly)
+            self._plan(again_ms, person, value, astray=self.chance.random() < 0.3 and not orderly)
         return message_id
 
     def _plan(self, at_ms: int, person: str, value: bytes, *, astray: bool) -> None:
@@ -129,12 +136,12 @@ def make(partitions: int, chance: random.Random, start_ms: int) -> Workload:
         work.identify(start_ms, user)
     for number in range(CARTS):
         at_ms = start_ms + FIRST_MS + chance.randrange(SPREAD_MS)
+        work.story = number
         chance.choice(STORIES)(work, chance.choice(users), f"c{number}", at_ms)
     for _ in range(chance.randrange(4)):
         work.damage()
-    for (
-        user
-    ) in users:  # the last word, after all faults: whatever Redis lost meanwhile must be noticed at the latest now
+    work.story = EVERYBODYS
+    for user in users:  # the last word, after all faults: whatever Redis lost must be noticed at the latest now
         work.event(start_ms + 2 * SPREAD_MS, user, type="page", name="end")
     work.records.sort(key=lambda planned: planned.at_ms)
     return work
@@ -184,6 +191,7 @@ def _anonymous(work: Workload, user: str, cart: str, at_ms: int) -> None:
     merge_ms = at_ms + work.chance.choice((1, 200, 4_000, DELAY_MS - 1, DELAY_MS + 50))
     work.identify(merge_ms, user, anonymous=visitor)
     work.merged.add(user)
+    work.uniting.add(work.story)
     outcomes = "send|no_address"
     if work.chance.random() < 0.3:
         work.track(merge_ms + work.chance.choice((1, 100, 3_000)), user, "Order Completed", cart)
@@ -199,6 +207,7 @@ def _renamed(work: Workload, user: str, cart: str, at_ms: int) -> None:
     alias_ms = at_ms + work.chance.choice((1, 200, DELAY_MS - 1, DELAY_MS + 50))
     work.event(alias_ms, user, type="alias", previousId=before)
     work.merged |= {user, before}
+    work.uniting.add(work.story)
     outcomes = "send"
     if work.chance.random() < 0.5:
         work.track(alias_ms + work.chance.choice((1, 100, 3_000)), before, "Order Completed", cart)
@@ -213,7 +222,7 @@ def _erased(work: Workload, user: str, cart: str, at_ms: int) -> None:
     message_id = work.track(at_ms, person, "Product Added", cart)
     # A copy that overtakes the trigger would leave nothing of it, not even a line in the log.
     work.event(at_ms + work.chance.choice((1, 500, DELAY_MS - 1)), person, type="delete", orderly=True)
-    work.erased.add(person)
+    work.erased[person] = work.story
     work.expect(message_id, "erased", at_ms + DELAY_MS)
 
 

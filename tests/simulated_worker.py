@@ -190,7 +190,7 @@ class Worker:
             return
         self._stop_owners()
         for number in numbers:
-            owner = Owner(number, self._partition(number), self, self, self, METRICS)
+            owner = Owner(number, self._partition(number), self, self, self, METRICS, self.world.step_records)
             before = self.tasks.get(number)
             self.owners[number] = owner
             self.tasks[number] = self._start(owner.run(before))

@@ -11,14 +11,15 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from hashlib import blake2b
 from typing import Any
 
 from decisioning.engine import Engine
-from streams.seams import Committed, ConflictError, FencedError, UnknownOutcomeError
+from streams.owner import STEP_RECORDS
+from streams.seams import INPUTS, Committed, ConflictError, FencedError, UnknownOutcomeError
 from tests.shell_world import Redis
 from tests.simulated_kafka import Cluster
 from tests.simulated_loop import Jumping
@@ -28,6 +29,8 @@ from tests.simulated_worker import Worker
 START_MS = 1_800_000_000_000
 FAULTS_END_S = SPREAD_MS / 1e3 + 12
 LONGEST_FREEZE_S = 15.0
+SILENT_S = 20.0  # after that nothing of a dead process can still arrive
+SKIPPED_S = 100.0  # by then all that somebody's hand left is done
 MOST_S = 240.0  # by then all is settled, or never
 ENGINE = Engine(SETUP)
 WORKERS = 3
@@ -81,6 +84,9 @@ class World:
         self.troubles: list[str] = []
         self._trace: list[tuple[object, ...]] = []
         self.faulty = True
+        self.step_records = self.chance.choice((1, 2, 5, STEP_RECORDS))
+        self.operator = self.chance.choice(("", "", "", "", "", "", "back", "forward"))
+        self.down = False  # the whole group, while somebody moves its offsets
         self.work = make(self.partitions, self.chance, START_MS)
         self.damaged: list[tuple[str, int, int]] = []
         rates = [(fate, getattr(self.weather, fate)) for fate in ("lost", "unanswered", "late", "doubled")]
@@ -88,6 +94,7 @@ class World:
         self._slow_s = self.chance.choice((0.0, 0.1, 1.0))
         self._queue_s = self.chance.choice((0.0, 0.3, 3.0))
         self._replica = [redis.copy() for redis in self.redis]
+        self.lost = [0] * self.partitions  # how often Redis lost something of a partition
         self._generation = 0
         self._names = 0
 
@@ -192,6 +199,8 @@ class World:
             self.loop.call_later(min(6.0, seconds / 2), self.rebalance)
 
     def join(self) -> None:
+        if self.down:
+            return
         self._names += 1
         behind_ms = self.chance.choice((0, 0, 3, 1500))
         self.workers = [worker for worker in self.workers if not worker.dead]
@@ -222,16 +231,24 @@ class World:
     def flush(self) -> None:
         for redis in self.redis:
             redis.flush()
+        self._lost(range(self.partitions))
 
     def failover(self) -> None:
         for redis, earlier in zip(self.redis, self._replica, strict=True):
             redis.restore(earlier)
+        self._lost(range(self.partitions))
+
+    def _lost(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            self.lost[number] += 1
 
     def replicate(self) -> None:
         self._replica = [redis.copy() for redis in self.redis]
 
     def torn(self) -> None:
-        redis = self.chance.choice(self.redis)
+        number = self.chance.randrange(self.partitions)
+        self._lost([number])
+        redis = self.redis[number]
         if redis.meta is not None:
             redis.meta = replace(redis.meta, state="torn")
             redis.rows, redis.due = {}, {}
@@ -246,7 +263,31 @@ class World:
         for journal in self.kafka.changelog:
             journal.compact()
 
+    # Somebody moves the group's offsets
+
+    def stop_all(self) -> None:
+        self.down = True
+        for worker in self.workers:
+            self.kill(worker)
+        self.loop.call_later(SILENT_S, self.move_offsets)
+
+    def move_offsets(self) -> None:
+        for number in range(self.partitions):
+            now = self.kafka.position(number)
+            if self.operator == "forward":
+                end = self.kafka.inputs["events", number].stable()
+                goal = {"events": self.chance.randint(now["events"], end)}
+            else:
+                goal = {name: self.chance.randint(0, now[name]) for name in self.chance.choice((INPUTS, ("events",)))}
+            self.note("move", number, goal)
+            self.kafka.move(number, goal)
+        self.down = False
+        self.join()
+
     def _schedule(self) -> None:
+        if self.operator:
+            self.weather.expire = 0  # else it would depend on the moment whose offsets count
+            self.loop.call_later(self.chance.uniform(5, FAULTS_END_S - SILENT_S), self._do, "stop", self.stop_all)
         deeds: dict[str, Callable[[], None]] = {
             name: getattr(self, name) for name in ("flush", "failover", "torn", "expire", "compact", "rebalance")
         }
@@ -295,16 +336,19 @@ class World:
         done = Counter(name for commit in self.kafka.commits for name, _ in commit.published)
         return (
             self.now_ms() > self.work.records[-1].at_ms
-            and done["decision-log"] >= len(self.work.triggers) + len(self.work.erased)
-            and done["dead-letters"] >= self.work.damaged
+            and (
+                self.loop.now_s > SKIPPED_S
+                if self.operator == "forward"
+                else done["decision-log"] >= len(self.work.triggers) + len(self.work.erased)
+                and done["dead-letters"] >= self.work.damaged
+            )
             and not self.kafka.unsettled()
             and not any(self.unread(name, number) for name, number in self.kafka.inputs)
         )
 
     def unread(self, name: str, number: int) -> bool:
-        """Whether a record of an input is in no committed step."""
-        steps = [commit.marker.offsets for commit in self.kafka.commits if commit.partition == number and commit.marker]
-        return bool(self.kafka.inputs[name, number].read(steps[-1][name] if steps else 0, 1)[0])
+        """Whether an input goes on behind the last committed step."""
+        return bool(self.kafka.inputs[name, number].read(self.kafka.position(number)[name], 1)[0])
 
 
 def _answer(reply: asyncio.Future[Any], result: Any) -> None:

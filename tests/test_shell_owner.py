@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from streams.metrics import Metrics
-from streams.owner import INBOX_RECORDS, STEP_RECORDS, Owner
+from streams.owner import INBOX_STEPS, STEP_RECORDS, Owner
 from streams.seams import FencedError, UnknownOutcomeError
 from streams.transport import Fetched
 from tests.shell_world import FakeClock
@@ -188,7 +188,7 @@ def test_a_full_inbox_stops_the_flow_and_an_emptied_one_lets_it_go_on() -> None:
     """Steps are bounded, and so is what waits for them; nothing is lost or handled twice on the way."""
 
     async def scenario(desk: Desk) -> None:
-        total = 3 * INBOX_RECORDS
+        total = 3 * INBOX_STEPS * STEP_RECORDS
         for first in range(0, total, 1500):
             desk.put(first, min(first + 1500, total) - 1)
         assert desk.closed == ["events"]
@@ -197,7 +197,7 @@ def test_a_full_inbox_stops_the_flow_and_an_emptied_one_lets_it_go_on() -> None:
 
     desk = run(scenario)
     handled = [offset for events, _, _ in desk.partition.steps for offset in events]
-    assert handled == list(range(3 * INBOX_RECORDS))
+    assert handled == list(range(3 * INBOX_STEPS * STEP_RECORDS))
     assert max(len(events) for events, _, _ in desk.partition.steps) == STEP_RECORDS
 
 

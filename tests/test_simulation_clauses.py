@@ -79,6 +79,11 @@ def any_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeStore, "_replayed", replayed)
 
 
+def any_wipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A view emptied whatever has become of it since it was looked at."""
+    monkeypatch.setattr(FakeStore, "_as_seen", lambda self, seen: None)
+
+
 def torn_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """A write that stopped in the middle not noticed at START."""
     meta = FakeStore.meta
@@ -103,6 +108,11 @@ def any_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
         put(self, name, replace(fetched, epoch=self._epoch))
 
     monkeypatch.setattr(Owner, "put", take)
+
+
+def never_reopened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An input whose inbox was full not read on."""
+    monkeypatch.setattr(Owner, "_reopen", lambda self: asyncio.sleep(0))
 
 
 def by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,9 +150,11 @@ def ahead_is_mended(monkeypatch: pytest.MonkeyPatch) -> None:
         apply_anyway,
         read_anyway,
         any_chunk,
+        any_wipe,
         torn_is_whole,
         uncommitted,
         any_epoch,
+        never_reopened,
         by_the_clock,
         cache_kept,
         ahead_is_mended,
