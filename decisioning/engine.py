@@ -119,7 +119,10 @@ class Engine:
         folded = self._fold(work, batch, slot, accepted, kinds)
         for message in batch.messages:
             self._merge(work, message, moment)
-        for index in self._significant_of(work, batch, slot, accepted, folded):
+        travelled, significant = self._sifted(work, batch, slot, accepted, folded)
+        for index in travelled:
+            _note_zone(work, batch.people[index], batch.events[index])
+        for index in significant:
             self._advance(work, batch, index, None if folded[index] else kinds[index], moment)
         if batch.fire_until_ms is not None:
             self._decider.fire(work, batch.due, batch.fire_until_ms, moment)
@@ -213,25 +216,25 @@ class Engine:
             work.rows = feature_rows.fold(work.rows, signals)
         return folded
 
-    def _significant_of(
+    def _sifted(
         self,
         work: Work,
         batch: Batch,
         slot: NDArray[np.int64],
         accepted: NDArray[np.int64],
         folded: NDArray[np.bool_],
-    ) -> list[int]:
-        """Indices of the events that take the per-event path; most do not."""
-        significant, zones = self._significant, work.rows["zone"]
-        found = []
+    ) -> tuple[list[int], list[int]]:
+        """Indices of events that only tell of another time zone, and of those that take the per-event path."""
+        named, zones = self._significant, work.rows["zone"]
+        travelled: list[int] = []
+        significant: list[int] = []
         for index, settled in zip(accepted.tolist(), folded[accepted].tolist(), strict=True):
             event = batch.events[index]
-            matters = not settled or event.event in significant or event.type in SIGNIFICANT_TYPES
-            if not matters and event.timezone is not None:
-                matters = zones[slot[index]] != zone_hash(event.timezone)
-            if matters:
-                found.append(index)
-        return found
+            if not settled or event.event in named or event.type in SIGNIFICANT_TYPES:
+                significant.append(index)
+            elif event.timezone is not None and zones[slot[index]] != zone_hash(event.timezone):
+                travelled.append(index)
+        return travelled, significant
 
     # What an event means to a person
 
@@ -362,6 +365,7 @@ def _note_zone(work: Work, person: str, event: Event) -> None:
     if event.timezone is None or len(event.timezone) > MAX_ZONE_CHARACTERS:
         return
     if profile.context_zone is None or profile.context_zone.at_ms <= event.at_ms:
+        work.touch(person)
         profile.context_zone = Trait(event.at_ms, event.timezone)
         work.rows["zone"][work.slot[person]] = zone_hash(event.timezone)
         work.changed_rows[work.slot[person]] = True
