@@ -13,6 +13,7 @@ SECONDS ?= 60
 MINUTES ?= 10
 SEEDS ?= 10000
 START ?= 0
+SEED ?=
 TARGET ?=
 ARGS ?=
 
@@ -44,8 +45,8 @@ fuzz: $(INSTALLED) ## hostile bytes, guided by coverage, into all that reads any
 	  || { echo "atheris cannot be installed: no wheel for this Python ($$($(BIN)/python --version)), or no package index" >&2; exit 2; }
 	@$(BIN)/python -m tests.fuzz.run $(SECONDS) $(TARGET)
 
-chaos: services ## kill and restart workers, broker and Redis at random (MINUTES=10)
-	MINUTES=$(MINUTES) $(BIN)/python -m pytest -s -m chaos --timeout 0 $(ARGS)
+chaos: services ## every fault on workers, Redis, broker and network, at random under load (MINUTES=10 SEED=7)
+	@$(BIN)/python -m tests.chaos.run $(MINUTES) $(SEED)
 
 soak: services ## run under load and watch memory and delays (MINUTES=10)
 	MINUTES=$(MINUTES) $(BIN)/python -m pytest -s -m soak --timeout 0 $(ARGS)

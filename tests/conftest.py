@@ -53,6 +53,12 @@ def _missing(what: str, error: services.UnavailableError) -> NoReturn:
     pytest.skip(f"{what}: {error}")
 
 
+@pytest.fixture(scope="session")
+def missing() -> Callable[[str, services.UnavailableError], NoReturn]:
+    """What a fixture does that cannot have its service; see `_missing`."""
+    return _missing
+
+
 def _service(
     what: str,
     variable: str,

