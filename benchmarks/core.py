@@ -1,76 +1,49 @@
 """What the pure part of a step costs per event, by stage, beside what any program pays: orjson in a loop.
 
-Segment-like track events of about 285 bytes, 100,000 persons by Zipf's law, batches of 2,000, one thread.
-CPU time, median of the passes. Run it as ``python benchmarks/core.py [passes]`` from the root of the project.
+Two tables: the parts of the fast path by themselves, and whole steps of the engine, with everything that a worker does
+around them but for Kafka and Redis, for the plain job (a decision for each add, 18 % of the events) and for a shop's
+whole decision flow (2 % triggers). One thread, CPU time, median of the passes.
+
+    python -m benchmarks.core [passes]
 """
 
 from __future__ import annotations
 
+import gc
 import platform
-import random
 import sys
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from statistics import median
 from time import process_time
 
 import numpy as np
 import orjson
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
+from benchmarks.configurations import FLOW, JOB
+from benchmarks.traffic import CLICKS, SHOP, Line, events
+from decisioning.config import load
+from decisioning.effects import State
+from decisioning.engine import Engine
 from decisioning.events import Event, body, decode
+from decisioning.partitioner import partition_of
 from features.rows import RowTable, encode_many, fold, fresh, ring_ids
 from features.signals import ADD, ORDER, OTHER, VIEW, Signals
+from streams import changelog
+from streams.cache import Cache
+from streams.worker import GC_THRESHOLDS
 
-BATCH, BATCHES, PERSONS = 2_000, 10, 100_000
-NAMES = {
-    "Product Viewed": VIEW,
-    "Product Added": ADD,
-    "Order Completed": ORDER,
-    "Email Delivered": OTHER,
-    "Email Opened": OTHER,
-    "Email Link Clicked": OTHER,
-}
-WEIGHTS = (60, 18, 5, 6, 6, 5)
+BATCH, BATCHES, PARTITIONS = 2_000, 20, 8
+KINDS = {"Product Viewed": VIEW, "Product Added": ADD, "Order Completed": ORDER}
 NOW_MS = 1_772_370_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A record of the benchmark."""
-
-    value: bytes
-    timestamp: int = NOW_MS
-    topic: str = "events"
-    partition: int = 0
-    offset: int = 0
-    key: bytes | None = None
-
-
-def traffic(seed: int) -> list[list[Line]]:
-    """Batches of records."""
-    chance = random.Random(seed)
-    ranks = np.arange(1, PERSONS + 1)
-    people = np.random.default_rng(seed).choice(PERSONS, BATCH * BATCHES, p=1 / ranks / (1 / ranks).sum())
-    lines = []
-    for person in people.tolist():
-        event = {
-            "messageId": f"{chance.getrandbits(128):032x}",
-            "type": "track",
-            "userId": f"user-{person}",
-            "timestamp": f"2026-03-01T{chance.randrange(12):02}:{chance.randrange(60):02}:07.123Z",
-            "event": chance.choices(list(NAMES), WEIGHTS)[0],
-            "properties": {
-                "product_id": f"p-{chance.randrange(5000)}",
-                "category": "shoes",
-                "price": round(chance.uniform(5, 200), 2),
-                "cart_id": f"c-{chance.randrange(10**6)}",
-            },
-            "context": {"timezone": "Europe/Berlin"},
-        }
-        lines.append(Line(orjson.dumps(event)))
-    return [lines[start : start + BATCH] for start in range(0, len(lines), BATCH)]
+def traffic(mix: dict[str, int]) -> list[list[Line]]:
+    """Batches of records, each of one partition."""
+    lines = list(events(BATCH * BATCHES, 1, NOW_MS, mix))
+    by_partition: dict[int, list[Line]] = {}
+    for line in lines:
+        by_partition.setdefault(partition_of(line.person, PARTITIONS), []).append(line)
+    return [some[at : at + BATCH] for some in by_partition.values() for at in range(0, len(some), BATCH)]
 
 
 def columns(events: list[Event], slots: dict[str, int]) -> Signals:
@@ -78,7 +51,7 @@ def columns(events: list[Event], slots: dict[str, int]) -> Signals:
     n = len(events)
     return Signals(
         slot=np.fromiter([slots[event.person] for event in events], np.int64, n),
-        kind=np.fromiter([NAMES.get(event.event or "", OTHER) for event in events], np.int16, n),
+        kind=np.fromiter([KINDS.get(event.event or "", OTHER) for event in events], np.int16, n),
         at_ms=np.fromiter([event.at_ms for event in events], np.float64, n),
         value=np.fromiter([event.props.get("price", 0.0) for event in events], np.float64, n),
         channel=np.full(n, -1, np.int8),
@@ -132,25 +105,71 @@ def one_pass(batches: list[list[Line]]) -> dict[str, float]:
         del events
         lap("free the events")
     del lap.spent["(unmeasured)"]
-    return {name: spent / (BATCH * BATCHES) * 1e6 for name, spent in lap.spent.items()}
+    return per_event(lap, batches)
+
+
+def per_event(lap: Laps, batches: Sequence[Sequence[Line]]) -> dict[str, float]:
+    """Microseconds by stage."""
+    return {name: spent / sum(map(len, batches)) * 1e6 for name, spent in lap.spent.items()}
+
+
+def steps(batches: list[list[Line]], configuration: str) -> dict[str, float]:
+    """Microseconds per event by stage of whole steps; every timer fires in the step after the one that opened it."""
+    engine = Engine(load(configuration))
+    caches = [Cache(100_000) for _ in range(PARTITIONS)]
+    due: list[list[str]] = [[] for _ in range(PARTITIONS)]
+    lap = Laps()
+    for records in batches:
+        number = partition_of(records[0].person, PARTITIONS)
+        cache = caches[number]
+        state = State(number, PARTITIONS, cache.rows, cache.profiles)
+        lap("(unmeasured)")
+        batch = engine.decode(records)
+        lap("decode")
+        batch.due, batch.fire_until_ms = due[number], NOW_MS
+        while missing := sorted(engine.reads(state, batch)):
+            cache.load(missing, [None] * len(missing), [None] * len(missing))
+        lap("who is needed")
+        effects = engine.step(state, batch, NOW_MS)
+        lap("step")
+        rows = encode_many(effects.rows)
+        profiles = [effects.profiles.get(person, cache.profiles.get(person, b"")) for person in effects.people]
+        changelog.encode_images(effects.people, rows, profiles, [effects.due.get(one) for one in effects.people])
+        lap("post-images")
+        cache.store(effects.people, effects.rows, effects.profiles)
+        lap("cache")
+        due[number] = [person for person, at_ms in effects.due.items() if at_ms is not None]
+    del lap.spent["(unmeasured)"]
+    return per_event(lap, batches)
+
+
+def table(runs: list[dict[str, float]], base: float) -> None:
+    """Print medians, and their ratio to the baseline."""
+    cost = {name: median(run[name] for run in runs) for name in runs[0]}
+    for name, spent in cost.items():
+        print(f"  {name:<24}{spent:>10.2f}{spent / base:>8.2f}")
+    print(f"  {'together':<24}{sum(cost.values()):>10.2f}{sum(cost.values()) / base:>8.2f}")
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     passes = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    batches = traffic(1)
-    size = sum(len(record.value) for batch in batches for record in batch) / (BATCH * BATCHES)
-    persons = sum(len({orjson.loads(record.value)["userId"] for record in batch}) for batch in batches)
-    runs = [one_pass(batches) for _ in range(passes)]
-    cost = {name: median(run[name] for run in runs) for name in runs[0]}
-    base = cost["orjson loop"]
+    clicks, shop = traffic(CLICKS), traffic(SHOP)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)  # as a worker does
+    count = sum(map(len, clicks))
+    size = sum(len(record.value) for batch in clicks for record in batch) / count
+    persons = sum(len({record.person for record in batch}) for batch in clicks)
     print(f"{platform.machine()}, Python {platform.python_version()}; {size:.0f} bytes an event,", end=" ")
-    print(f"{persons / (BATCH * BATCHES):.2f} persons an event; median of {passes} passes")
-    print(f"{'stage':<24}{'µs/event':>10}{'ratio':>8}")
-    for name, spent in cost.items():
-        print(f"{name:<24}{spent:>10.2f}{spent / base:>8.2f}")
-    core = sum(cost[name] for name in ("decode", "gather", "fresh", "fold"))
-    print(f"{'decode+gather+fresh+fold':<24}{core:>10.2f}{core / base:>8.2f}")
+    print(f"{persons / count:.2f} persons an event in batches of {BATCH}; median of {passes} passes")
+    runs = [(one_pass(clicks), steps(clicks, JOB), steps(shop, FLOW)) for _ in range(passes)]
+    parts, job, flow = zip(*runs, strict=True)
+    base = median(run["orjson loop"] for run in parts)
+    print(f"  {'':<24}{'µs/event':>10}{'ratio':>8}")
+    for title, found in (("parts", parts), ("the plain job", job), ("the whole flow", flow)):
+        print(title)
+        table(list(found), base)
 
 
 if __name__ == "__main__":

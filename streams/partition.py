@@ -51,7 +51,7 @@ from streams.metrics import Metrics
 from streams.seams import INPUTS, NOTHING, Changes, Clock, Committed, Log, Meta, RefusedError, Store
 from streams.view import View
 
-DUE_AT_ONCE: Final = 2000  # people whose timers fire in one step
+DUE_AT_ONCE: Final = 500  # people whose timers fire in one step: each decision makes half a dozen records
 MARKER_WINDOW: Final = 1000  # records looked at first for the last marker, from the end
 
 

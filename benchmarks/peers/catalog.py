@@ -1,0 +1,128 @@
+"""Which peers there are, and how each is started."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from benchmarks.configurations import FOLD_ONLY, PLAIN, WHOLE, Job
+from tests.services import KAFKA_VERSION, ROOT
+
+OWN_PYTHON: Final = ROOT / ".cache" / "bench-venv" / "bin" / "python"
+REQUIREMENTS: Final = ROOT / "benchmarks" / "peers" / "requirements.txt"
+STREAMS: Final = ROOT / ".cache" / "kafka-streams"
+PROJECT: Final = ROOT / "benchmarks" / "peers" / "kafka-streams"
+
+
+class LeftOutError(Exception):
+    """A peer cannot run here; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One of those who are compared.
+
+    Attributes
+    ----------
+    name
+        In tables.
+    command
+        Its command line; raises `LeftOutError`.
+    exactly_once
+        Whether it promises to publish each decision once.
+    slow
+        It gets a tenth of the events.
+    commits
+        Whether it commits its group's offsets to Kafka.
+    job
+        What it does: the same for all but for this worker's further rows.
+    """
+
+    name: str
+    command: Callable[[], list[str]]
+    exactly_once: bool = False
+    slow: bool = False
+    commits: bool = True
+    job: Job = PLAIN
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is this worker."""
+        return self.command is _worker
+
+
+def _ours(module: str, *arguments: str) -> Callable[[], list[str]]:
+    return lambda: [sys.executable, "-m", f"benchmarks.peers.{module}", *arguments]
+
+
+def _theirs(module: str) -> Callable[[], list[str]]:
+    def command() -> list[str]:
+        _install(module)
+        return [str(OWN_PYTHON), "-W", "ignore", "-m", f"benchmarks.peers.{module}"]
+
+    return command
+
+
+def _install(module: str) -> None:
+    """Give peers that cannot share our environment one of their own."""
+    stamp = OWN_PYTHON.parent.parent / ".installed"
+    if not stamp.exists() or stamp.stat().st_mtime < REQUIREMENTS.stat().st_mtime:
+        home = OWN_PYTHON.parent.parent
+        _run([sys.executable, "-m", "venv", str(home)])
+        options = ["--quiet", "--disable-pip-version-check", "--require-hashes", "--only-binary", ":all:"]
+        _run([str(OWN_PYTHON), "-m", "pip", "install", *options, "-r", str(REQUIREMENTS)])
+        stamp.touch()
+    package = {"quix": "quixstreams", "bytewax_flow": "bytewax"}[module]
+    _run([str(OWN_PYTHON), "-W", "ignore", "-c", f"import {package}"])
+
+
+def _kafka_streams() -> list[str]:
+    if not (shutil.which("mvn") and shutil.which("javac")):
+        raise LeftOutError("needs a JDK and Maven")
+    jar, source = STREAMS / "job.jar", PROJECT / "src" / "main" / "java" / "Job.java"
+    if not jar.exists() or jar.stat().st_mtime < source.stat().st_mtime:
+        copied = ["package", "dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={STREAMS}"]
+        options = [f"-Dkafka.version={KAFKA_VERSION}", f"-Djob.output={STREAMS}"]
+        _run(["mvn", "-q", "-B", "--strict-checksums", "-f", str(PROJECT / "pom.xml"), *options, *copied])
+    return ["java", "-Xmx1g", "-cp", f"{STREAMS}/*", "Job"]
+
+
+def _worker() -> list[str]:
+    return [sys.executable, "-c", "from streams.cli import main; main()", "worker", "--web-port", "0"]
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        raise LeftOutError(said[-1] if said else f"{command[0]} ended with {done.returncode}")
+
+
+WORKER: Final = Peer("this worker, exactly once, Redis", _worker, exactly_once=True)
+PEERS: Final = (
+    WORKER,
+    Peer("Kafka Streams, exactly once, in memory", _kafka_streams, exactly_once=True),
+    Peer("librdkafka loop, dict", _ours("librdkafka_loop", "dict")),
+    Peer("librdkafka loop, Redis", _ours("librdkafka_loop", "redis")),
+    Peer("aiokafka loop, dict", _ours("aiokafka_loop", "dict")),
+    Peer("aiokafka loop, Redis", _ours("aiokafka_loop", "redis")),
+    Peer("Bytewax, in memory", _theirs("bytewax_flow"), commits=False),
+    Peer("Quix Streams, RocksDB", _theirs("quix"), slow=True),
+    Peer("Faust, take(1000), dict", _ours("faust_agent", "take"), slow=True),
+    Peer("Faust, take(1000), Redis", _ours("faust_agent", "redis"), slow=True),
+    Peer("Faust, agent and Table", _ours("faust_agent", "table"), slow=True),
+    Peer("this worker without decisions", _worker, exactly_once=True, job=FOLD_ONLY),
+    Peer("this worker, a shop's whole decision flow", _worker, exactly_once=True, job=WHOLE),
+)
+
+
+def environment(given: Mapping[str, str]) -> dict[str, str]:
+    """What a peer's process sees: ours, without settings of ours, and what it is given."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DECISIONING_", "JOB_"))}
+    return kept | {"PYTHONPATH": str(Path(ROOT))} | dict(given)

@@ -1,0 +1,247 @@
+"""One peer, once: its topics filled, its process started, watched from outside until all is decided, and checked."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from benchmarks.configurations import Job
+from benchmarks.peers.catalog import Peer, environment
+from benchmarks.traffic import Line
+from decisioning.partitioner import partition_of
+from streams import topics
+from streams.settings import Settings
+
+PARTITIONS: Final = 8
+WARM_SHARE: Final = 0.1  # of events or decisions before which nothing is measured: starting, joining, compiling
+POLL_S: Final = 0.1
+START_S: Final = 60.0
+STALLED_S: Final = 45.0  # nothing moved for so long: it is given up
+QUIET: Final = {"log_level": 0}
+TICKS: Final = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one pass of a peer came to.
+
+    Attributes
+    ----------
+    wrong
+        What was not as it must be; empty: all decisions are there, each once, and all offsets are committed.
+    """
+
+    peer: str
+    events: int
+    events_per_s: float
+    cpu_us: float
+    peak_mb: float
+    wrong: tuple[str, ...]
+
+
+class Seen:
+    """What came out so far.
+
+    Parameters
+    ----------
+    events, outcomes
+        How many there are to be handled; how many to be seen.
+    """
+
+    def __init__(self, job: Job, events: int, outcomes: int) -> None:
+        self.committed = 0
+        self._job = job
+        self._events, self._outcomes = events, outcomes
+        self._decisions: Counter[str] = Counter()
+        self._found: set[str] = set()
+
+    @property
+    def progress(self) -> float:
+        """Share of the work that is done, by offsets or by outcomes."""
+        return min(1.0, max(self.committed / self._events, len(self._found) / max(1, self._outcomes)))
+
+    def complete(self, wanted: set[str], *, committed: bool) -> bool:
+        """Whether all is done."""
+        return self._found >= wanted and (self.committed >= self._events or not committed)
+
+    def take(self, consumer: Consumer) -> None:
+        """Read what was published."""
+        while messages := consumer.consume(10_000, POLL_S):
+            for message in messages:
+                if message.error() is None:
+                    record = json.loads(message.value())
+                    self._decisions[record["decision_id"]] += 1
+                    self._found.add(self._job.found(record))
+            if len(messages) < 10_000:
+                break
+
+    def wrong(self, wanted: set[str]) -> list[str]:
+        """What is not as it must be."""
+        missing, strange = len(wanted - self._found), len(self._found - wanted)
+        doubled = sum(count - 1 for count in self._decisions.values())
+        return [
+            f"{count:,} {what}"
+            for count, what in ((missing, "missing"), (strange, "nobody asked for"), (doubled, "doubled"))
+            if count
+        ]
+
+
+class Usage:
+    """CPU seconds and peak memory of a process and whoever it started."""
+
+    def __init__(self, group: int) -> None:
+        self._group = group
+        self.peak_kb = 0
+
+    def cpu_s(self) -> float:
+        """CPU so far; notes the peak of memory on the way."""
+        ticks = resident = 0
+        for folder in Path("/proc").iterdir():
+            if not folder.name.isdigit():
+                continue
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                fields = (folder / "stat").read_text().rpartition(") ")[2].split()
+                if int(fields[2]) == self._group:
+                    ticks += int(fields[11]) + int(fields[12])
+                    status = (folder / "status").read_text()
+                    resident += int(status.partition("VmHWM:")[2].split()[0])
+        self.peak_kb = max(self.peak_kb, resident)
+        return ticks / TICKS
+
+
+class Race:
+    """A track for one peer: topics and a group of its own on a shared broker."""
+
+    def __init__(self, kafka: str, redis: str, folder: Path, name: str) -> None:
+        self.settings = Settings(
+            kafka=kafka, redis=redis, topic_prefix=f"{name}-", group=f"{name}-group", partitions=PARTITIONS
+        )
+        self.folder = folder / name
+        self.folder.mkdir()
+        self._admin = AdminClient(QUIET | {"bootstrap.servers": kafka})
+        self._names = [self.settings.topic(name) for name in ("events", "decisions")]
+
+    def prepare(self, peer: Peer, lines: Sequence[Line]) -> None:
+        """Make the topics and fill `events`."""
+        if peer.ours:
+            asyncio.run(topics.create(self.settings))
+        else:
+            made = self._admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in self._names])
+            for done in made.values():
+                done.result()
+        producer = Producer(QUIET | {
+            "bootstrap.servers": self.settings.kafka, "linger.ms": 50, "batch.size": 1 << 18, "acks": 1,
+            "queue.buffering.max.messages": 1_000_000,
+        })  # fmt: skip
+        topic = self.settings.topic("events")
+        for line in lines:
+            producer.produce(topic, line.value, line.person, partition_of(line.person, PARTITIONS))
+            producer.poll(0)
+        if producer.flush(60):
+            raise TimeoutError("the broker does not take the events")
+
+    def clear(self) -> None:
+        """Remove the topics, so that the disk does not fill."""
+        there = self._admin.list_topics(timeout=10).topics
+        mine = [name for name in there if self.settings.topic_prefix in name]
+        for done in self._admin.delete_topics(mine).values():
+            with contextlib.suppress(Exception):
+                done.result()
+
+    @contextlib.contextmanager
+    def running(self, peer: Peer) -> Iterator[subprocess.Popen[bytes]]:
+        """The peer's process, in a group of its own."""
+        config = self.folder / "campaigns.yaml"
+        config.write_text(peer.job.configuration)
+        settings = self.settings
+        given = {
+            "JOB_KAFKA": settings.kafka, "JOB_REDIS": settings.redis, "JOB_GROUP": settings.group,
+            "JOB_EVENTS": settings.topic("events"), "JOB_DECISIONS": settings.topic("decisions"),
+            "JOB_FOLDER": str(self.folder), "DECISIONING_KAFKA": settings.kafka, "DECISIONING_REDIS": settings.redis,
+            "DECISIONING_TOPIC_PREFIX": settings.topic_prefix, "DECISIONING_GROUP": settings.group,
+            "DECISIONING_CONFIG": str(config),
+        }  # fmt: skip
+        with (self.folder / "output.log").open("wb") as output:
+            process = subprocess.Popen(
+                peer.command(), cwd=self.folder, env=environment(given), stdout=output, stderr=output,
+                start_new_session=True,
+            )  # fmt: skip
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def committed(self) -> int:
+        """Sum of the group's offsets."""
+        places = [TopicPartition(self.settings.topic("events"), number) for number in range(PARTITIONS)]
+        request = [ConsumerGroupTopicPartitions(self.settings.group, places)]
+        try:
+            found = self._admin.list_consumer_group_offsets(request)[self.settings.group].result()
+        except KafkaException:  # as while the broker looks for the group
+            return 0
+        return sum(max(0, place.offset) for place in found.topic_partitions)
+
+    @contextlib.contextmanager
+    def published(self, topic: str) -> Iterator[Consumer]:
+        """A reader of what is committed there."""
+        consumer = Consumer(QUIET | {
+            "bootstrap.servers": self.settings.kafka, "group.id": "looking on", "isolation.level": "read_committed",
+            "enable.auto.commit": False, "auto.offset.reset": "earliest",
+        })  # fmt: skip
+        consumer.assign([TopicPartition(self.settings.topic(topic), n, 0) for n in range(PARTITIONS)])
+        try:
+            yield consumer
+        finally:
+            consumer.close()
+
+
+def run(race: Race, peer: Peer, lines: Sequence[Line]) -> Outcome:
+    """Fill, start, watch and check.
+
+    Raises
+    ------
+    LeftOutError
+        It cannot run here.
+    """
+    peer.command()  # so that what has to be built or installed is, before anything is measured
+    wanted = peer.job.wanted(lines)
+    race.prepare(peer, lines)
+    with race.running(peer) as process, race.published(peer.job.topic) as consumer:
+        usage, seen, wrong = Usage(process.pid), Seen(peer.job, len(lines), len(wanted)), []
+        warm: tuple[float, float, float] | None = None
+        moved_s, limit_s = time.monotonic(), START_S
+        while not seen.complete(wanted, committed=peer.commits):
+            before = seen.progress
+            seen.take(consumer)
+            seen.committed = race.committed()
+            now_s = time.monotonic()
+            if seen.progress > before:
+                moved_s, limit_s = now_s, STALLED_S
+            if warm is None and seen.progress >= WARM_SHARE:
+                warm = now_s, usage.cpu_s(), seen.progress
+            if process.poll() is not None or now_s - moved_s > limit_s:
+                wrong.append("ended" if process.poll() is not None else "stood still")
+                break
+        end_s, cpu_s = time.monotonic(), usage.cpu_s()
+        time.sleep(2 * POLL_S)
+        seen.take(consumer)  # what comes twice may come late
+    wrong += seen.wrong(wanted)
+    warm_s, warm_cpu_s, share = warm or (end_s - 1e-9, cpu_s, 0.0)
+    measured = max(1.0, len(lines) * (1 - share))
+    rate, spent_us = measured / (end_s - warm_s), (cpu_s - warm_cpu_s) / measured * 1e6
+    return Outcome(peer.name, len(lines), rate, spent_us, usage.peak_kb / 1024, tuple(wrong))
