@@ -15,6 +15,7 @@ from tests.chaos.verdict import Finding, Verdict
 INCHES = (13.0, 5.2)
 DPI = 80
 LEAST_MS = 10.0
+SHOWN_BYTES = 1000  # of a record, in the evidence
 COLORS = {"workers": "tab:blue", "Redis": "tab:red", "broker": "tab:purple", "network": "tab:orange"}
 KINDS = ("lost", "doubled", "wrong")
 
@@ -151,13 +152,20 @@ def draw(run: Run, path: Path) -> None:
 
 
 def evidence(run: Run, folder: Path) -> None:
-    """Write what was done, and all that is wrong, beside the workers' output."""
-    lines = [f"SEED={run.seed}"]
-    lines += [f"{_clock(done.began_s)} to {_clock(done.ended_s)} {done.fault.part}: {done.fault.name}"
-              for done in run.done]  # fmt: skip
+    """Write what was done, and if anything is wrong what, and all topics, beside the servers' and workers' output."""
+    lines = [
+        f"SEED={run.seed}",
+        *(f"{_clock(one.began_s)} to {_clock(one.ended_s)} {one.fault.part}: {one.fault.name}" for one in run.done),
+    ]
     lines += [f"{_clock(at_s)} ended itself: {why}" for at_s, why in run.ended]
     lines += [f"{finding.kind}: {finding.text}" for finding in run.verdict.findings]
     (folder / "evidence.txt").write_text("\n".join(lines) + "\n")
+    if run.verdict.findings:
+        with (folder / "topics.txt").open("w") as file:
+            for name, records in vars(run.verdict.topics).items():
+                for record in records:
+                    place = f"{name} {record.partition} {record.offset} {_clock(record.timestamp / 1e3)}"
+                    file.write(f"{place} {record.key!r} {(record.value or b'')[:SHOWN_BYTES]!r}\n")
 
 
 def _clock(at_s: float) -> str:

@@ -41,6 +41,8 @@ def play(stage: Stage, faults: Iterable[Fault], seconds: float, dice: random.Ran
         except TimeoutError as error:
             print(f"          not carried out: {error}")
             continue
+        except UnavailableError as error:
+            raise RuntimeError(f"{fault.part}: {fault.name}: {error}") from error
         ended_s = time.time()
         alone = dice.random() >= overlapping
         if alone:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import time
 from concurrent.futures import Future
 from pathlib import Path
@@ -19,7 +20,7 @@ from tests.chaos.outside import Traffic, Watcher, looping
 from tests.chaos.people import PARTITIONS, Population
 from tests.chaos.proxy import Proxy
 from tests.chaos.surroundings import Namespace, SmallDisk
-from tests.services import LocalKafka, LocalRedis, UnavailableError, free_port, wait_until
+from tests.services import LocalKafka, LocalRedis, LocalServer, UnavailableError, free_port, wait_until
 
 RATE_PER_S = 500.0
 KAFKA_MB = 6144
@@ -45,19 +46,25 @@ class Stage(contextlib.ExitStack):
 
     def __init__(self, seed: int, folder: Path, rate_per_s: float = RATE_PER_S) -> None:
         super().__init__()
-        self.folder = folder
         self.left_out: dict[str, str] = {}
+        try:
+            self._set_up(seed, folder, rate_per_s)
+        except BaseException:
+            self.close()
+            raise
+
+    def _set_up(self, seed: int, folder: Path, rate_per_s: float) -> None:
         self.network = self._namespace()
         hosts = ["127.0.0.1"] + ([self.network.outside] if self.network else [])
         self.kafka_disk, *redis_disks = (self._disk(size) for size in (KAFKA_MB, REDIS_MB, REDIS_MB))
         self.kafka = LocalKafka(host=hosts[-1], data=self.kafka_disk.path)
-        self.callback(self.kafka.close)
-        self.kafka.start()
         self.stores = [LocalRedis(data=disk.path) for disk in redis_disks]
         self.redis_disks = redis_disks
         self.active = 0
-        for store in self.stores:
-            self.callback(store.close)
+        for server in (self.kafka, *self.stores):
+            self.callback(server.close)
+            self.callback(_kept, server, folder)
+        self.kafka.start()
         self.stores[0].start()
         self.loop = self.enter_context(looping())
         self.proxy = self._proxy(hosts, self.stores[0].port)
@@ -135,6 +142,12 @@ class Stage(contextlib.ExitStack):
         except UnavailableError as error:
             self.left_out["network partitioned"] = str(error)
             return None
+
+
+def _kept(server: LocalServer, folder: Path) -> None:
+    """Keep what a server wrote, beside the workers' output."""
+    if server.log_path.exists():
+        shutil.copy(server.log_path, folder / f"{server.name}-{server.port}.log")
 
 
 async def unread(settings: Settings) -> int:
