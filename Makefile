@@ -32,9 +32,10 @@ lint: $(INSTALLED) ## style, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: services ## CPU per event of the pure core by stage, then two workers under load of which one is killed
-	$(BIN)/python benchmarks/core.py $(ARGS)
-	$(BIN)/python -m benchmarks.failover
+bench: services ## the core by stage, the same job by others, two workers of which one is killed (ARGS=--quick: 3 minutes)
+	$(BIN)/python -m benchmarks.core $(ARGS)
+	$(BIN)/python -m benchmarks.compare $(ARGS)
+	$(BIN)/python -m benchmarks.failover $(ARGS)
 
 simulate: $(INSTALLED) ## the real engine and owners under seeded faults, no services needed (SEEDS=10000 START=0)
 	$(BIN)/python -m tests.simulate_many $(SEEDS) $(START)
@@ -87,7 +88,8 @@ LOCK = pip compile --quiet --universal --python-version 3.11 --generate-hashes -
 lock: ## resolve the lock files anew from pyproject.toml (needs uv; ARGS=--upgrade for newer versions)
 	@uv=$$(command -v uv || echo $(BIN)/uv); [ -x "$$uv" ] || { echo "uv is not installed: pip install uv" >&2; exit 2; }; \
 	 "$$uv" $(LOCK) --extra build --extra demo --extra test --extra bench -o requirements.lock $(ARGS) pyproject.toml; \
-	 "$$uv" $(LOCK) --extra build --constraint requirements.lock -o deploy/requirements.lock pyproject.toml
+	 "$$uv" $(LOCK) --extra build --constraint requirements.lock -o deploy/requirements.lock pyproject.toml; \
+	 "$$uv" $(LOCK) -o benchmarks/peers/requirements.txt benchmarks/peers/requirements.in
 
 clean: ## remove the virtual environment and all caches
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache ./*.egg-info

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from statistics import median
 
@@ -23,8 +24,8 @@ def draw(outcomes: Sequence[Outcome], path: Path) -> None:
     rates, costs = figure.subplots(1, 2, sharey=True)
     colours = ["tab:orange" if name.startswith("this worker") else "tab:gray" for name in names]
     for axes, title, of in (
-        (rates, "events/s", lambda one: one.events_per_s),
-        (costs, "µs CPU per event (logarithmic)", lambda one: one.cpu_us),
+        (rates, "events/s", attrgetter("events_per_s")),
+        (costs, "µs CPU per event (logarithmic)", attrgetter("cpu_us")),
     ):
         values = [median(map(of, by_peer[name])) for name in names]
         axes.barh(names, values, color=colours, height=0.7)

@@ -4,14 +4,14 @@ Two tables: the parts of the fast path by themselves, and whole steps of the eng
 around them but for Kafka and Redis, for the plain job (a decision for each add, 18 % of the events) and for a shop's
 whole decision flow (2 % triggers). One thread, CPU time, median of the passes.
 
-    python -m benchmarks.core [passes]
+    python -m benchmarks.core [--passes 5] [--quick]
 """
 
 from __future__ import annotations
 
+import argparse
 import gc
 import platform
-import sys
 from collections.abc import Sequence
 from statistics import median
 from time import process_time
@@ -153,7 +153,11 @@ def table(runs: list[dict[str, float]], base: float) -> None:
 
 def main() -> None:
     """Print the tables."""
-    passes = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--passes", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="one pass")
+    given = parser.parse_args()
+    passes = 1 if given.quick else given.passes
     clicks, shop = traffic(CLICKS), traffic(SHOP)
     gc.collect()
     gc.freeze()

@@ -1,6 +1,6 @@
 """Two workers on a real Kafka and Redis at a steady load, one killed with -9 halfway: what comes out, and how late.
 
-    python -m benchmarks.failover [--seconds 60] [--rate 2000]
+    python -m benchmarks.failover [--seconds 60] [--rate 2000] [--quick]
 
 Most events are views of a few thousand people; some people are new, put something into the cart once, and must be
 decided on exactly once. Prints what came out, how long the killed worker's partitions stood still, the delay from
@@ -121,7 +121,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--rate", type=float, default=2000.0, help="events a second (default 2000)")
+    parser.add_argument("--quick", action="store_true", help="20 seconds")
     given = parser.parse_args()
+    if given.quick:
+        given.seconds = 20.0
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; all on one machine")
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as servers:
         try:

@@ -54,6 +54,8 @@ class Batch:
         People whose timers the shell believes to be due.
     fire_until_ms
         Timers due at or before this fire; None: none does.
+    cast
+        Everyone the step may touch, once `Engine.reads` has found nobody missing.
     """
 
     events: list[Event]
@@ -68,3 +70,4 @@ class Batch:
     offset: int = 0
     due: Sequence[str] = ()
     fire_until_ms: int | None = None
+    cast: list[str] | None = None

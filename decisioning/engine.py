@@ -90,7 +90,9 @@ class Engine:
 
     def reads(self, state: State, batch: Batch) -> set[str]:
         """Who must be loaded before `step`; the shell asks again until nobody is missing."""
-        return self._cast(state, batch)[1]
+        loaded, missing = self._cast(state, batch)
+        batch.cast = None if missing else loaded
+        return missing
 
     def step(self, state: State, batch: Batch, now_ms: int, models: Models | None = None) -> Effects:
         """Take one micro-batch in.
@@ -107,7 +109,7 @@ class Engine:
             What was learned so far.
         """
         del models  # nothing learns yet: every policy is what it is without data
-        work = Work(state, self._cast(state, batch)[0])
+        work = Work(state, self._cast(state, batch)[0] if batch.cast is None else batch.cast)
         moment = Moment(now_ms, AsOf(state.partition, batch.offset))
         work.effects.dead_letters = batch.rejected
         work.effects.catalog = [_stock_record(event) for event in batch.stock]

@@ -59,7 +59,8 @@ class RowTable:
     def put(self, persons: Sequence[str], rows: Rows) -> None:
         """Insert or overwrite: `rows[i]` belongs to `persons[i]`; of a person named twice the last stays."""
         assert len(persons) == len(rows)
-        self.add_new(self.missing(persons))
+        if absent := self.missing(persons):
+            self.add_new(absent)
         self._words()[self._index(persons)] = np.ascontiguousarray(rows).view(np.uint64).reshape(-1, WORDS)
 
     def add_new(self, persons: Iterable[str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import struct
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -82,6 +82,6 @@ def packed(counts: list[float]) -> bytes:
     return _packing.pack(*counts)
 
 
-def unpacked(data: bytes | None) -> list[float]:
-    """Counts from a store; None: nobody's."""
+def unpacked(data: Any) -> list[float]:
+    """Counts from the bytes of a store; None: nobody's."""
     return nobody() if data is None else list(_packing.unpack(data))

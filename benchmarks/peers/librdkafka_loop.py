@@ -48,7 +48,7 @@ def main(store: str) -> None:
     while True:
         messages = [message for message in consumer.consume(BATCH, 0.2) if message.error() is None]
         if messages:
-            step(producer, redis, state, [message.value() for message in messages])
+            step(producer, redis, state, [message.value() or b"" for message in messages])
             consumer.commit(asynchronous=False)
 
 
