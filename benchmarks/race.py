@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -13,24 +12,25 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import orjson
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # it is there and documented
 
 from benchmarks.configurations import Job
-from benchmarks.peers.catalog import Peer, environment
+from benchmarks.peers.catalog import SAMPLER, Peer, environment
 from benchmarks.traffic import Line
 from decisioning.partitioner import partition_of
 from streams import topics
 from streams.settings import Settings
 
 PARTITIONS: Final = 8
-WARM_SHARE: Final = 0.1  # of events or decisions before which nothing is measured: starting, joining, compiling
+WARM_SHARE: Final = 0.25  # of events or decisions before which nothing is measured: starting, joining, compiling
 POLL_S: Final = 0.1
 START_S: Final = 60.0
 STALLED_S: Final = 45.0  # nothing moved for so long: it is given up
-QUIET: Final = {"log_level": 0}
+QUIET: Final[dict[str, Any]] = {"log_level": 0}
 TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -53,50 +53,74 @@ class Outcome:
 
 
 class Seen:
-    """What came out so far.
+    """What came out so far; looked into only once there may be enough, so that the onlooker costs little.
 
     Parameters
     ----------
-    events, outcomes
-        How many there are to be handled; how many to be seen.
+    events
+        How many there are to be handled.
+    wanted
+        What has to come out.
     """
 
-    def __init__(self, job: Job, events: int, outcomes: int) -> None:
+    def __init__(self, job: Job, events: int, wanted: set[str]) -> None:
         self.committed = 0
-        self._job = job
-        self._events, self._outcomes = events, outcomes
+        self._job, self._events, self._wanted = job, events, wanted
+        self._unread: list[bytes] = []
+        self._count = 0
         self._decisions: Counter[str] = Counter()
         self._found: set[str] = set()
 
     @property
     def progress(self) -> float:
-        """Share of the work that is done, by offsets or by outcomes."""
-        return min(1.0, max(self.committed / self._events, len(self._found) / max(1, self._outcomes)))
+        """Share of the work that is done, by offsets or by outcomes, whichever shows more."""
+        return min(1.0, max(self.committed / self._events, self._count / max(1, len(self._wanted))))
 
-    def complete(self, wanted: set[str], *, committed: bool) -> bool:
-        """Whether all is done."""
-        return self._found >= wanted and (self.committed >= self._events or not committed)
+    def decided(self) -> bool:
+        """Whether all that has to come out is out; with nothing to come out, whether all is committed."""
+        if not self._wanted:
+            return self.committed >= self._events
+        if self._count < len(self._wanted):
+            return False
+        self._read()
+        return self._found >= self._wanted
+
+    def complete(self, *, commits: bool) -> bool:
+        """Whether all is out and, by one who commits, committed."""
+        return self.decided() and (self.committed >= self._events or not commits)
 
     def take(self, consumer: Consumer) -> None:
-        """Read what was published."""
+        """Keep what was published."""
         while messages := consumer.consume(10_000, POLL_S):
-            for message in messages:
-                if message.error() is None:
-                    record = json.loads(message.value())
-                    self._decisions[record["decision_id"]] += 1
-                    self._found.add(self._job.found(record))
+            self.add([value for one in messages if one.error() is None and (value := one.value()) is not None])
             if len(messages) < 10_000:
                 break
 
-    def wrong(self, wanted: set[str]) -> list[str]:
+    def add(self, values: Sequence[bytes]) -> None:
+        """Keep the values of some records."""
+        self._unread += values
+        self._count += len(values)
+
+    def wrong(self, *, commits: bool) -> list[str]:
         """What is not as it must be."""
-        missing, strange = len(wanted - self._found), len(self._found - wanted)
+        self._read()
+        missing, strange = len(self._wanted - self._found), len(self._found - self._wanted)
         doubled = sum(count - 1 for count in self._decisions.values())
+        behind = max(0, self._events - self.committed) if commits else 0
         return [
             f"{count:,} {what}"
-            for count, what in ((missing, "missing"), (strange, "nobody asked for"), (doubled, "doubled"))
+            for count, what in (
+                (missing, "missing"), (strange, "nobody asked for"), (doubled, "doubled"), (behind, "not committed"),
+            )
             if count
-        ]
+        ]  # fmt: skip
+
+    def _read(self) -> None:
+        for value in self._unread:
+            record = orjson.loads(value)
+            self._decisions[record["decision_id"]] += 1
+            self._found.add(self._job.found(record))
+        self._unread.clear()
 
 
 class Usage:
@@ -120,6 +144,30 @@ class Usage:
                     resident += int(status.partition("VmHWM:")[2].split()[0])
         self.peak_kb = max(self.peak_kb, resident)
         return ticks / TICKS
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a peer was at some time, and what it had spent."""
+
+    at_s: float
+    cpu_s: float
+    share: float
+
+
+@contextlib.contextmanager
+def sampled(pid: int, path: Path) -> Iterator[None]:
+    """Note the stacks of a process's busy threads."""
+    sampler = subprocess.Popen(
+        [*SAMPLER, "record", "--format", "raw", "--threads", "--rate", "100", "--duration", "3600",
+         "--output", str(path), "--pid", str(pid)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        yield
+    finally:
+        sampler.send_signal(signal.SIGINT)
+        sampler.wait()
 
 
 class Race:
@@ -210,8 +258,13 @@ class Race:
             consumer.close()
 
 
-def run(race: Race, peer: Peer, lines: Sequence[Line]) -> Outcome:
+def run(race: Race, peer: Peer, lines: Sequence[Line], profile: Path | None = None) -> Outcome:
     """Fill, start, watch and check.
+
+    Parameters
+    ----------
+    profile
+        Where to leave the stacks that the process was seen in after the warm-up.
 
     Raises
     ------
@@ -221,27 +274,41 @@ def run(race: Race, peer: Peer, lines: Sequence[Line]) -> Outcome:
     peer.command()  # so that what has to be built or installed is, before anything is measured
     wanted = peer.job.wanted(lines)
     race.prepare(peer, lines)
-    with race.running(peer) as process, race.published(peer.job.topic) as consumer:
-        usage, seen, wrong = Usage(process.pid), Seen(peer.job, len(lines), len(wanted)), []
-        warm: tuple[float, float, float] | None = None
+    wrong: list[str] = []
+    with contextlib.ExitStack() as held:
+        process = held.enter_context(race.running(peer))
+        consumer = held.enter_context(race.published(peer.job.topic))
+        usage, seen = Usage(process.pid), Seen(peer.job, len(lines), wanted)
+        warm: Mark | None = None
+        end: Mark | None = None
         moved_s, limit_s = time.monotonic(), START_S
-        while not seen.complete(wanted, committed=peer.commits):
+        while not seen.complete(commits=peer.commits):
             before = seen.progress
             seen.take(consumer)
             seen.committed = race.committed()
-            now_s = time.monotonic()
-            if seen.progress > before:
-                moved_s, limit_s = now_s, STALLED_S
-            if warm is None and seen.progress >= WARM_SHARE:
-                warm = now_s, usage.cpu_s(), seen.progress
-            if process.poll() is not None or now_s - moved_s > limit_s:
+            now = Mark(time.monotonic(), usage.cpu_s(), seen.progress)
+            if now.share > before:
+                moved_s, limit_s = now.at_s, STALLED_S
+            if warm is None and now.share >= WARM_SHARE:
+                warm = now
+                if profile is not None:
+                    held.enter_context(sampled(process.pid, profile))
+            if end is None and seen.decided():
+                end = now
+            if process.poll() is not None or now.at_s - moved_s > limit_s:
                 wrong.append("ended" if process.poll() is not None else "stood still")
                 break
-        end_s, cpu_s = time.monotonic(), usage.cpu_s()
+        last = end or Mark(time.monotonic(), usage.cpu_s(), seen.progress)
         time.sleep(2 * POLL_S)
         seen.take(consumer)  # what comes twice may come late
-    wrong += seen.wrong(wanted)
-    warm_s, warm_cpu_s, share = warm or (end_s - 1e-9, cpu_s, 0.0)
-    measured = max(1.0, len(lines) * (1 - share))
-    rate, spent_us = measured / (end_s - warm_s), (cpu_s - warm_cpu_s) / measured * 1e6
-    return Outcome(peer.name, len(lines), rate, spent_us, usage.peak_kb / 1024, tuple(wrong))
+    wrong += seen.wrong(commits=peer.commits)
+    first = warm or Mark(last.at_s - 1, last.cpu_s, 0.0)
+    measured = max(1.0, len(lines) * (1 - first.share))
+    return Outcome(
+        peer=peer.name,
+        events=len(lines),
+        events_per_s=measured / max(POLL_S, last.at_s - first.at_s),
+        cpu_us=(last.cpu_s - first.cpu_s) / measured * 1e6,
+        peak_mb=usage.peak_kb / 1024,
+        wrong=tuple(wrong),
+    )

@@ -16,6 +16,7 @@ from tests.services import KAFKA_VERSION, ROOT
 
 OWN_PYTHON: Final = ROOT / ".cache" / "bench-venv" / "bin" / "python"
 REQUIREMENTS: Final = ROOT / "benchmarks" / "peers" / "requirements.txt"
+SAMPLER: Final = [str(OWN_PYTHON.with_name("py-spy"))]
 STREAMS: Final = ROOT / ".cache" / "kafka-streams"
 PROJECT: Final = ROOT / "benchmarks" / "peers" / "kafka-streams"
 
@@ -113,7 +114,7 @@ PEERS: Final = (
     Peer("aiokafka loop, dict", _ours("aiokafka_loop", "dict")),
     Peer("aiokafka loop, Redis", _ours("aiokafka_loop", "redis")),
     Peer("Bytewax, in memory", _theirs("bytewax_flow"), commits=False),
-    Peer("Quix Streams, RocksDB", _theirs("quix"), slow=True),
+    Peer("Quix Streams, RocksDB", _theirs("quix")),
     Peer("Faust, take(1000), dict", _ours("faust_agent", "take"), slow=True),
     Peer("Faust, take(1000), Redis", _ours("faust_agent", "redis"), slow=True),
     Peer("Faust, agent and Table", _ours("faust_agent", "table"), slow=True),
