@@ -183,7 +183,8 @@ def _cut_off(stage: Stage, dice: random.Random) -> None:
 
 
 CRASHES = [
-    Fault(f"crash: {name}", "workers", partial(_crashed, point), promised_s=KILLED_S) for name, point in POINTS.items()
+    Fault(f"crash: {name}", "workers", partial(_crashed, point), "from its end", KILLED_S)
+    for name, point in POINTS.items()
 ]
 FAULTS = [
     Fault("kill -9", "workers", _killed, promised_s=KILLED_S),
