@@ -33,9 +33,10 @@ lint: $(INSTALLED) ## style, types and the direction of imports
 	$(BIN)/lint-imports
 
 bench: services ## the core by stage, the same job by others, two workers of which one is killed (ARGS=--quick: 3 minutes)
-	$(BIN)/python -m benchmarks.core $(ARGS)
-	$(BIN)/python -m benchmarks.compare $(ARGS)
-	$(BIN)/python -m benchmarks.failover $(ARGS)
+	@mkdir -p out/bench
+	@$(BIN)/python -m benchmarks.core $(ARGS) | tee out/bench/core.txt
+	@$(BIN)/python -m benchmarks.compare $(ARGS)
+	@$(BIN)/python -m benchmarks.failover $(ARGS) | tee out/bench/failover.txt
 
 simulate: $(INSTALLED) ## the real engine and owners under seeded faults, no services needed (SEEDS=10000 START=0)
 	$(BIN)/python -m tests.simulate_many $(SEEDS) $(START)

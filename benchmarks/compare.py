@@ -4,8 +4,8 @@
 
 The job: Segment-like events of about 280 bytes on 8 partitions, 100,000 people; decode, decayed counts by person and
 kind, one decision for each `Product Added` (18 %). Everybody reads the same backlog, broker, Redis and the peer share
-the machine. CPU is the peer's alone, without the first tenth of its work. Decisions and offsets are checked: what does
-not hold stands in the table. Results go to `out/bench/`.
+the machine. CPU is the peer's alone, and its start is left out. Decisions and offsets are checked: what does not hold
+stands in the table. A second table has the worker's CPU by stage. Results go to `out/bench/`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from statistics import median
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks import chart
-from benchmarks.peers.catalog import PEERS, WORKER, LeftOutError, Peer
-from benchmarks.race import Outcome, Race, run
-from benchmarks.traffic import events
+from benchmarks import chart, stages
+from benchmarks.peers.catalog import PEERS, WHOLE_FLOW, WORKER, LeftOutError, Peer, install
+from benchmarks.race import WARM_SHARE, Outcome, Race, run
+from benchmarks.traffic import Line, events
 from tests.services import ROOT, LocalKafka, LocalRedis, UnavailableError
 
 OUT = ROOT / "out" / "bench"
@@ -70,9 +70,7 @@ def main() -> int:
     if not chosen:
         print(f"no peer is called {given.only}; there are: {', '.join(peer.name for peer in PEERS)}", file=sys.stderr)
         return 2
-    console = Console(stderr=True)
-    outcomes: list[Outcome] = []
-    left_out: dict[str, str] = {}
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as servers:
         try:
             broker = servers.enter_context(contextlib.closing(LocalKafka().start()))
@@ -80,44 +78,93 @@ def main() -> int:
         except UnavailableError as error:
             print(f"no Kafka or Redis to measure on: {error}; make services installs what is missing", file=sys.stderr)
             return 2
+        track = Track(broker, redis, Path(folder), given.events)
         columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-        with Progress(*columns, console=console) as progress:
+        with Progress(*columns, console=Console(stderr=True)) as progress:
             for number in range(given.passes):
-                order = random.Random(number).sample(chosen, len(chosen))
-                for peer in order:
-                    if peer.name in left_out:
-                        continue
-                    task = progress.add_task(f"pass {number + 1} of {given.passes}: {peer.name}", total=None)
-                    race = Race(broker.bootstrap, redis.url, Path(folder), f"p{number}-{PEERS.index(peer)}")
-                    try:
-                        outcome = _one(race, peer, given.events)
-                        outcomes.append(outcome)
-                        progress.console.print(_line(outcome))
-                    except LeftOutError as error:
-                        left_out[peer.name] = str(error)
-                        progress.console.print(f"{peer.name}: left out, {error}")
-                    finally:
-                        race.clear()
-                        redis.flush()
-                        progress.remove_task(task)
-    return _report(outcomes, left_out, given.events)
+                for peer in random.Random(number).sample(chosen, len(chosen)):
+                    track.go(progress, peer, f"pass {number + 1} of {given.passes}: {peer.name}")
+            by_stage = _by_stage(track, progress, [peer for peer in (WORKER, WHOLE_FLOW) if peer in chosen])
+    return _report(track, by_stage, load)
+
+
+class Track:
+    """Where the races are run, one after the other, and what they came to.
+
+    Parameters
+    ----------
+    count
+        Events of a pass.
+    """
+
+    def __init__(self, broker: LocalKafka, redis: LocalRedis, folder: Path, count: int) -> None:
+        self.count = count
+        self.outcomes: list[Outcome] = []
+        self.left_out: dict[str, str] = {}
+        self.folder = folder
+        self._broker, self._redis = broker, redis
+        self._now_ms = int(time.time() * 1000)
+        self._lines: dict[tuple[int, tuple[str, ...]], list[Line]] = {}
+        self._races = 0
+
+    def go(self, progress: Progress, peer: Peer, title: str, profile: Path | None = None) -> Outcome | None:
+        """One race of a peer, unless it cannot run here; those with a profile do not count."""
+        if peer.name in self.left_out:
+            return None
+        task = progress.add_task(title, total=None)
+        self._races += 1
+        race = Race(self._broker.bootstrap, self._redis.url, self.folder, f"r{self._races}")
+        count = self.count // SLOWER if peer.slow else self.count
+        try:
+            outcome = run(race, peer, self._events(count, peer.job.mix), profile)
+        except LeftOutError as error:
+            self.left_out[peer.name] = str(error)
+            progress.console.print(f"{peer.name}: left out, {error}")
+            return None
+        finally:
+            race.clear()
+            self._redis.flush()
+            progress.remove_task(task)
+        if profile is None:
+            self.outcomes.append(outcome)
+            progress.console.print(_line(outcome))
+        return outcome
+
+    def _events(self, count: int, mix: dict[str, int]) -> list[Line]:
+        """The same for everybody with this job."""
+        key = count, tuple(mix)
+        if key not in self._lines:
+            self._lines[key] = list(events(count, SEED, self._now_ms, mix))
+        return self._lines[key]
+
+
+def _by_stage(track: Track, progress: Progress, peers: Sequence[Peer]) -> list[str]:
+    """Table of the worker's CPU by stage, from one more race of each under a sampling profiler."""
+    try:
+        install()
+    except LeftOutError as error:
+        return [f"No table by stage: {error}"]
+    found = {}
+    for peer in peers:
+        profile = track.folder / "profile"
+        outcome = track.go(progress, peer, f"where the CPU goes: {peer.name}", profile)
+        if outcome is not None and profile.exists():
+            costs = [one.cpu_us for one in track.outcomes if one.peer == peer.name]
+            found[peer.name] = profile.read_text(), median(costs)
+            profile.unlink()
+    return stages.table(found) if found else []
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--passes", type=int, default=3, help="how often everybody runs (default 3)")
-    parser.add_argument("--events", type=int, default=300_000, help="of a pass; slow peers get a tenth of it")
+    parser.add_argument("--events", type=int, default=300_000, help="of a pass; Faust gets a tenth of it")
     parser.add_argument("--only", action="append", help="part of a peer's name; may be given again")
-    parser.add_argument("--quick", action="store_true", help="one pass of 60,000 events: about two minutes")
+    parser.add_argument("--quick", action="store_true", help="one pass of 40,000 events: about two minutes")
     given = parser.parse_args()
     if given.quick:
-        given.passes, given.events = 1, 60_000
+        given.passes, given.events = 1, 40_000
     return given
-
-
-def _one(race: Race, peer: Peer, count: int) -> Outcome:
-    lines = list(events(count // SLOWER if peer.slow else count, SEED, int(time.time() * 1000), peer.job.mix))
-    return run(race, peer, lines)
 
 
 def _line(outcome: Outcome) -> str:
@@ -125,11 +172,16 @@ def _line(outcome: Outcome) -> str:
     return f"{outcome.peer}: {outcome.events_per_s:,.0f} events/s, {outcome.cpu_us:.1f} µs an event{wrong}"
 
 
-def _report(outcomes: Sequence[Outcome], left_out: dict[str, str], count: int) -> int:
+def _report(track: Track, by_stage: Sequence[str], load: float) -> int:
+    outcomes = track.outcomes
     if not outcomes:
         return 1
-    where = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; {count:,} events"
-    lines = [*table(outcomes), "", where, *(f"{name}: left out, {why}" for name, why in left_out.items())]
+    where = (
+        f"{platform.machine()}, {os.cpu_count()} cores (load {load:.1f} before), Python {platform.python_version()}; "
+        f"{track.count:,} events a pass, {track.count // SLOWER:,} for Faust; the first {WARM_SHARE:.0%} left out"
+    )
+    left_out = [f"{name}: left out, {why}" for name, why in track.left_out.items()]
+    lines = [*table(outcomes), "", where, *left_out, "", *by_stage]
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / "compare.md").write_text("\n".join(lines) + "\n")
     (OUT / "compare.json").write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1) + "\n")

@@ -27,7 +27,7 @@ from streams.settings import Settings
 
 PARTITIONS: Final = 8
 WARM_SHARE: Final = 0.25  # of events or decisions before which nothing is measured: starting, joining, compiling
-POLL_S: Final = 0.1
+POLL_S: Final = 0.05
 START_S: Final = 60.0
 STALLED_S: Final = 45.0  # nothing moved for so long: it is given up
 QUIET: Final[dict[str, Any]] = {"log_level": 0}
@@ -124,26 +124,18 @@ class Seen:
 
 
 class Usage:
-    """CPU seconds and peak memory of a process and whoever it started."""
+    """CPU seconds and peak memory of a process, all its threads and the children it has waited for."""
 
-    def __init__(self, group: int) -> None:
-        self._group = group
+    def __init__(self, pid: int) -> None:
+        self._folder = Path("/proc") / str(pid)
         self.peak_kb = 0
 
     def cpu_s(self) -> float:
         """CPU so far; notes the peak of memory on the way."""
-        ticks = resident = 0
-        for folder in Path("/proc").iterdir():
-            if not folder.name.isdigit():
-                continue
-            with contextlib.suppress(OSError, IndexError, ValueError):
-                fields = (folder / "stat").read_text().rpartition(") ")[2].split()
-                if int(fields[2]) == self._group:
-                    ticks += int(fields[11]) + int(fields[12])
-                    status = (folder / "status").read_text()
-                    resident += int(status.partition("VmHWM:")[2].split()[0])
-        self.peak_kb = max(self.peak_kb, resident)
-        return ticks / TICKS
+        fields = (self._folder / "stat").read_text().rpartition(") ")[2].split()
+        status = (self._folder / "status").read_text()
+        self.peak_kb = max(self.peak_kb, int((status.partition("VmHWM:")[2] or "0").split()[0]))  # a zombie has none
+        return sum(map(int, fields[11:15])) / TICKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +151,7 @@ class Mark:
 def sampled(pid: int, path: Path) -> Iterator[None]:
     """Note the stacks of a process's busy threads."""
     sampler = subprocess.Popen(
-        [*SAMPLER, "record", "--format", "raw", "--threads", "--rate", "100", "--duration", "3600",
+        [*SAMPLER, "record", "--nonblocking", "--format", "raw", "--threads", "--rate", "100", "--duration", "3600",
          "--output", str(path), "--pid", str(pid)],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
@@ -281,7 +273,8 @@ def run(race: Race, peer: Peer, lines: Sequence[Line], profile: Path | None = No
         usage, seen = Usage(process.pid), Seen(peer.job, len(lines), wanted)
         warm: Mark | None = None
         end: Mark | None = None
-        moved_s, limit_s = time.monotonic(), START_S
+        now = Mark(time.monotonic(), 0.0, 0.0)
+        moved_s, limit_s = now.at_s, START_S
         while not seen.complete(commits=peer.commits):
             before = seen.progress
             seen.take(consumer)
@@ -298,8 +291,8 @@ def run(race: Race, peer: Peer, lines: Sequence[Line], profile: Path | None = No
             if process.poll() is not None or now.at_s - moved_s > limit_s:
                 wrong.append("ended" if process.poll() is not None else "stood still")
                 break
-        last = end or Mark(time.monotonic(), usage.cpu_s(), seen.progress)
-        time.sleep(2 * POLL_S)
+        last = end or now
+        time.sleep(0.3)
         seen.take(consumer)  # what comes twice may come late
     wrong += seen.wrong(commits=peer.commits)
     first = warm or Mark(last.at_s - 1, last.cpu_s, 0.0)

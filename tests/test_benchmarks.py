@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from benchmarks import stages
 from benchmarks.compare import table
 from benchmarks.configurations import FEATURES, FLOW, JOB, PLAIN
 from benchmarks.peers import job
@@ -78,3 +79,23 @@ def test_the_table_has_medians_and_says_what_is_wrong() -> None:
     lines = table(outcomes)
     assert lines[2] == f"| {WORKER.name} | 50,000 | 10.0 | 1.00 | 100 | 1 | all there, once |"
     assert lines[3] == f"| {PEERS[1].name} | 25,000 | 30.0 | 3.00 | 400 | 2 | 3 missing |"
+
+
+def test_cpu_is_told_apart_by_stage() -> None:
+    """The innermost frame that is known decides; who waits does not count; nothing is lost on the way."""
+    outer = "thread (7): MainThread;run (uvloop/__init__.py:92);Owner._work (streams/owner.py:1)"
+    profile = f"""\
+{outer};Partition.step (streams/partition.py:1);decode (decisioning/events.py:9);match (re.py:3) 3
+{outer};Partition._load (streams/partition.py:1);View.read (streams/view.py:2);execute (redis/client.py:5) 2
+{outer};Engine.step (decisioning/engine.py:3);fold (features/rows.py:4) 4
+{outer} 1
+thread (8): Thread-1;ServiceThread._start_thread (mode/threads.py:2);EpollSelector.select (selectors.py:468) 500
+thread (9): web;WebServer._run (streams/web.py:2) 500
+"""
+    found = stages.shares(profile)
+    assert {stage: share for stage, share in found.items() if share} == {
+        "decode": 0.3, "read from Redis": 0.2, "gather, fresh, fold": 0.4, stages.REST: 0.1,
+    }  # fmt: skip
+    lines = stages.table({"job": (profile, 20.0)})
+    assert lines[2] == "| decode | 6.0 |"
+    assert lines[-1] == "| together | 20.0 |"

@@ -62,25 +62,30 @@ def _ours(module: str, *arguments: str) -> Callable[[], list[str]]:
     return lambda: [sys.executable, "-m", f"benchmarks.peers.{module}", *arguments]
 
 
-def _theirs(module: str) -> Callable[[], list[str]]:
+def _theirs(module: str, package: str) -> Callable[[], list[str]]:
     def command() -> list[str]:
-        _install(module)
+        install()
+        _run([str(OWN_PYTHON), "-W", "ignore", "-c", f"import {package}"])
         return [str(OWN_PYTHON), "-W", "ignore", "-m", f"benchmarks.peers.{module}"]
 
     return command
 
 
-def _install(module: str) -> None:
-    """Give peers that cannot share our environment one of their own."""
-    stamp = OWN_PYTHON.parent.parent / ".installed"
+def install() -> None:
+    """Give what cannot share our environment one of its own, as locked.
+
+    Raises
+    ------
+    LeftOutError
+        It cannot be had here.
+    """
+    home = OWN_PYTHON.parent.parent
+    stamp = home / ".installed"
     if not stamp.exists() or stamp.stat().st_mtime < REQUIREMENTS.stat().st_mtime:
-        home = OWN_PYTHON.parent.parent
         _run([sys.executable, "-m", "venv", str(home)])
         options = ["--quiet", "--disable-pip-version-check", "--require-hashes", "--only-binary", ":all:"]
         _run([str(OWN_PYTHON), "-m", "pip", "install", *options, "-r", str(REQUIREMENTS)])
         stamp.touch()
-    package = {"quix": "quixstreams", "bytewax_flow": "bytewax"}[module]
-    _run([str(OWN_PYTHON), "-W", "ignore", "-c", f"import {package}"])
 
 
 def _kafka_streams() -> list[str]:
@@ -105,6 +110,7 @@ def _run(command: list[str]) -> None:
         raise LeftOutError(said[-1] if said else f"{command[0]} ended with {done.returncode}")
 
 
+WHOLE_FLOW: Final = Peer("this worker, a shop's whole decision flow", _worker, exactly_once=True, job=WHOLE)
 WORKER: Final = Peer("this worker, exactly once, Redis", _worker, exactly_once=True)
 PEERS: Final = (
     WORKER,
@@ -113,13 +119,13 @@ PEERS: Final = (
     Peer("librdkafka loop, Redis", _ours("librdkafka_loop", "redis")),
     Peer("aiokafka loop, dict", _ours("aiokafka_loop", "dict")),
     Peer("aiokafka loop, Redis", _ours("aiokafka_loop", "redis")),
-    Peer("Bytewax, in memory", _theirs("bytewax_flow"), commits=False),
-    Peer("Quix Streams, RocksDB", _theirs("quix")),
+    Peer("Bytewax, in memory", _theirs("bytewax_flow", "bytewax"), commits=False),
+    Peer("Quix Streams, RocksDB", _theirs("quix", "quixstreams")),
     Peer("Faust, take(1000), dict", _ours("faust_agent", "take"), slow=True),
     Peer("Faust, take(1000), Redis", _ours("faust_agent", "redis"), slow=True),
     Peer("Faust, agent and Table", _ours("faust_agent", "table"), slow=True),
     Peer("this worker without decisions", _worker, exactly_once=True, job=FOLD_ONLY),
-    Peer("this worker, a shop's whole decision flow", _worker, exactly_once=True, job=WHOLE),
+    WHOLE_FLOW,
 )
 
 
