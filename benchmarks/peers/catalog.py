@@ -37,8 +37,9 @@ class Peer:
         Its command line; raises `LeftOutError`.
     exactly_once
         Whether it promises to publish each decision once.
-    slow
-        It gets a tenth of the events.
+    scale
+        Of the events of a pass, so that it is at work for some seconds: a slow one gets fewer, a fast one more, and
+        Java has time to compile.
     commits
         Whether it commits its group's offsets to Kafka.
     job
@@ -48,7 +49,7 @@ class Peer:
     name: str
     command: Callable[[], list[str]]
     exactly_once: bool = False
-    slow: bool = False
+    scale: float = 1.0
     commits: bool = True
     job: Job = PLAIN
 
@@ -114,16 +115,16 @@ WHOLE_FLOW: Final = Peer("this worker, a shop's whole decision flow", _worker, e
 WORKER: Final = Peer("this worker, exactly once, Redis", _worker, exactly_once=True)
 PEERS: Final = (
     WORKER,
-    Peer("Kafka Streams, exactly once, in memory", _kafka_streams, exactly_once=True),
-    Peer("librdkafka loop, dict", _ours("librdkafka_loop", "dict")),
-    Peer("librdkafka loop, Redis", _ours("librdkafka_loop", "redis")),
-    Peer("aiokafka loop, dict", _ours("aiokafka_loop", "dict")),
-    Peer("aiokafka loop, Redis", _ours("aiokafka_loop", "redis")),
+    Peer("Kafka Streams, exactly once, in memory", _kafka_streams, exactly_once=True, scale=4),
+    Peer("librdkafka loop, dict", _ours("librdkafka_loop", "dict"), scale=4),
+    Peer("librdkafka loop, Redis", _ours("librdkafka_loop", "redis"), scale=4),
+    Peer("aiokafka loop, dict", _ours("aiokafka_loop", "dict"), scale=4),
+    Peer("aiokafka loop, Redis", _ours("aiokafka_loop", "redis"), scale=4),
     Peer("Bytewax, in memory", _theirs("bytewax_flow", "bytewax"), commits=False),
     Peer("Quix Streams, RocksDB", _theirs("quix", "quixstreams")),
-    Peer("Faust, take(1000), dict", _ours("faust_agent", "take"), slow=True),
-    Peer("Faust, take(1000), Redis", _ours("faust_agent", "redis"), slow=True),
-    Peer("Faust, agent and Table", _ours("faust_agent", "table"), slow=True),
+    Peer("Faust, take(1000), dict", _ours("faust_agent", "take"), scale=0.1),
+    Peer("Faust, take(1000), Redis", _ours("faust_agent", "redis"), scale=0.1),
+    Peer("Faust, agent and Table", _ours("faust_agent", "table"), scale=0.1),
     Peer("this worker without decisions", _worker, exactly_once=True, job=FOLD_ONLY),
     WHOLE_FLOW,
 )
