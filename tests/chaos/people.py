@@ -60,7 +60,7 @@ POISON = (
     b"[" * 5_000,
 )
 HUGE = b'{"type":"track","messageId":"p4","userId":"u","event":"E","properties":{"x":"' + b"x" * 300_000 + b'"}}'
-HUGE_SHARE = 0.03  # of the poison
+HUGE_SHARE = 0.01  # of the poison
 
 
 @dataclass(frozen=True)

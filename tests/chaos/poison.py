@@ -8,8 +8,6 @@ import time
 from pathlib import Path
 from statistics import median
 
-from aiokafka import AIOKafkaProducer
-
 from streams import topics
 from streams.settings import Settings
 from tests.chaos.people import PARTITIONS, POISON_SHARE, Population
@@ -18,7 +16,7 @@ from tests.services import LocalKafka, LocalRedis, wait_until
 from tests.test_endurance import figure
 from tests.test_shell_worker import CONFIG, DEADLINE_S, Worker
 
-BACKLOG = 100_000
+BACKLOG = 250_000
 PAIRS = 4
 AT_ONCE = 1e9  # events a second of the population's time
 CPU = "process_cpu_seconds_total"
@@ -40,7 +38,7 @@ def measure(folder: Path, backlog: int = BACKLOG, pairs: int = PAIRS) -> str:
                 settings = Settings(
                     kafka=kafka.bootstrap, redis=store.url, topic_prefix=prefix, group=prefix, partitions=PARTITIONS
                 )
-                asyncio.run(publish(settings, Population(f"backlog {number}", share), backlog))
+                publish(settings, Population(f"backlog {number}", share), backlog)
                 rates[share].append(backlog / cpu_s(settings, folder))
     ratios = [1 - bad / good for good, bad in zip(rates[0.0], rates[POISON_SHARE], strict=True)]
     return (
@@ -50,14 +48,22 @@ def measure(folder: Path, backlog: int = BACKLOG, pairs: int = PAIRS) -> str:
     )
 
 
-async def publish(settings: Settings, population: Population, count: int) -> None:
+def publish(settings: Settings, population: Population, count: int) -> None:
     """Create topics, and publish so many records."""
-    await topics.create(settings)
-    producer = AIOKafkaProducer(bootstrap_servers=settings.brokers, linger_ms=20, max_batch_size=1 << 18)
-    await producer.start()
+    from confluent_kafka import Producer
+
+    asyncio.run(topics.create(settings))
+    producer = Producer(
+        {"bootstrap.servers": settings.kafka, "partitioner": "murmur2_random", "linger.ms": 50, "log_level": 0}
+    )
     for planned in itertools.islice(population.records(AT_ONCE), count):
-        await producer.send(settings.topic("events"), planned.value, key=planned.key)
-    await producer.stop()
+        while True:
+            try:
+                producer.produce(settings.topic("events"), planned.value, key=planned.key)
+                break
+            except BufferError:
+                producer.poll(LOOK_S)
+    producer.flush()
 
 
 def cpu_s(settings: Settings, folder: Path) -> float:
