@@ -191,4 +191,7 @@ def _report(track: Track, by_stage: Sequence[str], load: float) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    try:
+        raise SystemExit(main())
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

@@ -41,6 +41,7 @@ def test_the_configurations_are_valid(configuration: str) -> None:
         (("a", "b"), []),
         (("a",), ["1 missing"]),
         (("a", "b", "b"), ["1 doubled"]),
+        (("a", "a"), ["1 missing", "1 doubled"]),
         (("a", "b", "c"), ["1 nobody asked for"]),
         ((), ["2 missing"]),
     ],
