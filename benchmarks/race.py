@@ -205,7 +205,7 @@ class Race:
         self._asking.close()
         there = self._admin.list_topics(timeout=10).topics
         mine = [name for name in there if self.settings.topic_prefix in name]
-        for done in self._admin.delete_topics(mine).values():
+        for done in (self._admin.delete_topics(mine) if mine else {}).values():
             with contextlib.suppress(Exception):
                 done.result()
 
