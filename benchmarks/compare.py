@@ -29,7 +29,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from benchmarks import chart, stages
 from benchmarks.peers.catalog import PEERS, WHOLE_FLOW, WORKER, LeftOutError, Peer, install
-from benchmarks.race import WARM_SHARE, Outcome, Race, run
+from benchmarks.race import Outcome, Race, run
 from benchmarks.traffic import Line, events
 from tests.services import ROOT, LocalKafka, LocalRedis, UnavailableError
 
@@ -177,7 +177,7 @@ def _report(track: Track, by_stage: Sequence[str], load: float) -> int:
     where = (
         f"{platform.machine()}, {os.cpu_count()} cores (load {load:.1f} before), Python {platform.python_version()}; "
         f"{track.count:,} events a pass, a tenth of them for Faust, four times as many for Kafka Streams and loops; "
-        f"the first {WARM_SHARE:.0%} left out"
+        "start and warm-up left out"
     )
     left_out = [f"{name}: left out, {why}" for name, why in track.left_out.items()]
     lines = [*table(outcomes), "", where, *left_out, "", *by_stage]

@@ -26,7 +26,6 @@ from streams import topics
 from streams.settings import Settings
 
 PARTITIONS: Final = 8
-WARM_SHARE: Final = 0.25  # of events or decisions before which nothing is measured: starting, joining, compiling
 POLL_S: Final = 0.05
 START_S: Final = 60.0
 STALLED_S: Final = 45.0  # nothing moved for so long: it is given up
@@ -288,7 +287,7 @@ def run(race: Race, peer: Peer, lines: Sequence[Line], profile: Path | None = No
             now = Mark(time.monotonic(), usage.cpu_s(), seen.progress)
             if now.share > before:
                 moved_s, limit_s = now.at_s, STALLED_S
-            if warm is None and now.share >= WARM_SHARE:
+            if warm is None and now.share > peer.warm:
                 warm = now
                 if profile is not None:
                     held.enter_context(sampled(process.pid, profile))

@@ -40,6 +40,9 @@ class Peer:
     scale
         Of the events of a pass, so that it is at work for some seconds: a slow one gets fewer, a fast one more, and
         Java has time to compile.
+    warm
+        Share of its work before which nothing is measured: starting, joining, compiling. Ours is measured from its
+        first commit: it decides when the backlog is read, so a later start would count decisions without their events.
     commits
         Whether it commits its group's offsets to Kafka.
     job
@@ -50,6 +53,7 @@ class Peer:
     command: Callable[[], list[str]]
     exactly_once: bool = False
     scale: float = 1.0
+    warm: float = 0.25
     commits: bool = True
     job: Job = PLAIN
 
@@ -111,8 +115,8 @@ def _run(command: list[str]) -> None:
         raise LeftOutError(said[-1] if said else f"{command[0]} ended with {done.returncode}")
 
 
-WHOLE_FLOW: Final = Peer("this worker, a shop's whole decision flow", _worker, exactly_once=True, job=WHOLE)
-WORKER: Final = Peer("this worker, exactly once, Redis", _worker, exactly_once=True)
+WHOLE_FLOW: Final = Peer("this worker, a shop's whole decision flow", _worker, exactly_once=True, warm=0.0, job=WHOLE)
+WORKER: Final = Peer("this worker, exactly once, Redis", _worker, exactly_once=True, warm=0.0)
 PEERS: Final = (
     WORKER,
     Peer("Kafka Streams, exactly once, in memory", _kafka_streams, exactly_once=True, scale=4),
@@ -125,7 +129,7 @@ PEERS: Final = (
     Peer("Faust, take(1000), dict", _ours("faust_agent", "take"), scale=0.1),
     Peer("Faust, take(1000), Redis", _ours("faust_agent", "redis"), scale=0.1),
     Peer("Faust, agent and Table", _ours("faust_agent", "table"), scale=0.1),
-    Peer("this worker without decisions", _worker, exactly_once=True, job=FOLD_ONLY),
+    Peer("this worker without decisions", _worker, exactly_once=True, warm=0.0, job=FOLD_ONLY),
     WHOLE_FLOW,
 )
 
