@@ -25,7 +25,7 @@ class Point:
 
     moment: str
     call: str
-    provoked_by: str = ""  # `flush`: Redis emptied; `rebalance`: another worker stopped
+    provoked_by: str = ""  # `flush`: Redis emptied; `rebalance`: one worker more or less
 
     @property
     def order(self) -> str:

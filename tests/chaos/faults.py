@@ -25,7 +25,8 @@ SLOW_S = 0.15  # each way to Redis and back
 STALLED_S = 1.5  # how far a replica lags
 CUT_BYTES = (2_000, 1_000_000)  # off the end of Redis's file
 BROKER_DIES_S = 8.0
-CRASH_S = 20.0
+CRASH_S = 60.0
+MOST_WORKERS = 3
 TAKEOVER_S = 1.0  # promised wherever nobody has to be missed first
 KILLED_S = SESSION_TIMEOUT_S + 2.0  # promised where somebody has
 
@@ -84,7 +85,8 @@ def _crashed(point: Point, stage: Stage, dice: random.Random) -> None:
     if point.provoked_by == "flush":
         stage.store.flush()
     elif point.provoked_by == "rebalance":
-        stage.fleet.stop_one(dice.randrange(len(stage.fleet.workers)))
+        workers = len(stage.fleet.workers)
+        stage.fleet.scale(workers + 1 if workers < MOST_WORKERS else workers - 1)
     try:
         wait_until(stage.orders.carried_out, point.order, CRASH_S)
     finally:
