@@ -286,6 +286,9 @@ class KafkaLog:
                 parts = [(record.key, record.value, list(record.headers)) for record in some]
                 queues.append((place, _batches(producer, parts, now_ms)))
         last_records: int = queues[0][1][-1].record_count()
+        if not self.transactional:  # the marker says that all of its step is there, so it goes last
+            await _settled(_send_all(producer, queues[1:]))
+            queues = queues[:1]
         acks = await _settled(_send_all(producer, queues))
         last_offset: int = acks[0][-1].offset
         if last_offset < 0:

@@ -199,7 +199,9 @@ class Partition:
         seen = await self._view.meta()
         if seen is not None and seen.state == "" and set(seen.offsets) == set(INPUTS):
             return seen
-        return await self._from_changelog(Committed({}, ""))
+        meta = await self._from_changelog(Committed({}, ""))
+        _, end = await self._log.bounds()
+        return replace(meta, d=end)  # of a step whose marker did not arrive too: it may have replaced earlier images
 
     async def _from_changelog(self, committed: Committed) -> Meta:
         offsets = dict(await self._log.earliest())

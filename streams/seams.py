@@ -150,6 +150,8 @@ class Log(Protocol):
     async def append(self, changelog: Sequence[tuple[bytes, bytes]], outputs: Mapping[str, Sequence[Outgoing]]) -> int:
         """Send everything of a step and await all acks; returns the changelog position after it.
 
+        Without transactions the changelog goes last.
+
         Raises
         ------
         FencedError

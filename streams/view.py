@@ -105,15 +105,7 @@ class View:
     async def _rebuild(self, seen: Meta | None, target: Meta, *, settled: bool) -> None:
         """Once, from what was seen; a request that is repeated after a lost answer conflicts with itself."""
         first, end = await self._log.bounds()
-        if target.d > end:
-            if settled:
-                raise RefusedError(
-                    f"partition {self._partition}: the changelog ends at {end}, but step {target.n} was committed at"
-                    f" {target.d}; it was truncated or created anew. Restore the topic, or start anew with another"
-                    " DECISIONING_TOPIC_PREFIX and DECISIONING_GROUP"
-                )
-            # Right after a commit its end mark may be missing for some milliseconds: START waits for it.
-            raise UnknownOutcomeError(f"the changelog ends at {end}, step {target.n} at {target.d}")
+        self._check_end(target, end, settled=settled)
         if seen is not None and self._continuable(seen, target, first):
             d = seen.d
         else:
@@ -127,6 +119,21 @@ class View:
                 d = after
         await self._answered(lambda: self._store.seal(d, target))
 
+    def _check_end(self, target: Meta, end: int, *, settled: bool) -> None:
+        if target.d > end:
+            if settled:
+                raise RefusedError(
+                    f"partition {self._partition}: the changelog ends at {end}, but step {target.n} was committed at"
+                    f" {target.d}; it was truncated or created anew. Restore the topic, or start anew with another"
+                    " DECISIONING_TOPIC_PREFIX and DECISIONING_GROUP"
+                )
+            # Right after a commit its end mark may be missing for some milliseconds: START waits for it.
+            raise UnknownOutcomeError(f"the changelog ends at {end}, step {target.n} at {target.d}")
+        if target.d < end and not self._log.transactional:
+            # Compaction may have taken what somebody was then. What a fenced owner leaves like that, the next one
+            # completes; here somebody else has gone on, and nobody is fenced.
+            raise FencedError(f"the changelog ends at {end}, so it cannot be replayed up to {target.d} only")
+
     async def _replay(self, d: int, after: int, changes: Changes) -> None:
         at_ms = self._clock.now_ms()
         await self._answered(lambda: self._store.replay(d, after, changes, at_ms))
@@ -138,8 +145,12 @@ class View:
         return seen.state == "replay" or self._clock.now_ms() - seen.at_ms < REPLAYABLE_MS
 
     async def _mend(self, conflict: ConflictError, target: Meta) -> None:
-        """It is not where it should be: behind, it is brought forward; ahead, somebody else owns it."""
-        if conflict.found > target.n:
+        """It is not where it should be: behind, it is brought forward; ahead, somebody else owns it.
+
+        Without transactions somebody else may own it all the same, and have taken the same step with other records:
+        only START, which goes on from the view, makes one history of the two.
+        """
+        if conflict.found > target.n or not self._log.transactional:
             raise FencedError(f"the view is at step {conflict.found}, we are at {target.n}")
         await self.bring(target, settled=False)
 

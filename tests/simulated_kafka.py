@@ -37,6 +37,7 @@ class Transaction:
     offsets: Committed | None = None
     marker: Marker | None = None
     complete: bool = False
+    at_ms: int = 0  # of one that is none
 
 
 class Journal:
@@ -107,6 +108,7 @@ class Cluster:
         self.commits: list[Transaction] = []
         self.moved: dict[int, tuple[int, Mapping[str, int]]] = {}  # partition -> (commits before, offsets) by hand
         self.slow_marks_s = 0.0
+        self.transactional = True
         self._chance = chance
         self._later = later
         self._epochs = [0] * partitions
@@ -135,15 +137,16 @@ class Cluster:
     ) -> int:
         """Produce the records of a step; returns the changelog's position after them."""
         self._check(partition, epoch)
-        transaction = self._current(partition, epoch)
+        step = self._current(partition, epoch, now_ms)
+        transaction = step if self.transactional else None
         journal = self.changelog[partition]
         for key, value in changelog:
             journal.add(Entry(len(journal.slots), key, value), transaction)
             if key == MARKER_KEY:
-                transaction.marker = decode_marker(value)
+                step.marker = decode_marker(value)
         for name, records in outputs.items():
             for record in records:
-                transaction.published.append((name, record))
+                step.published.append((name, record))
                 if name == "internal":
                     assert record.partition is not None
                     goal = self.inputs[name, record.partition]
@@ -152,7 +155,10 @@ class Cluster:
         return len(journal.slots)
 
     def add_offsets(self, partition: int, epoch: int, committed: Committed) -> None:
-        """TxnOffsetCommit."""
+        """TxnOffsetCommit; without transactions, OffsetCommit."""
+        if not self.transactional:
+            self.visible[partition] = committed
+            return
         self._check(partition, epoch)
         self._current(partition, epoch).offsets = committed
 
@@ -163,9 +169,14 @@ class Cluster:
         if transaction is not None and transaction.state == "open":
             self._decide(transaction, "committed")
 
-    def shuffled(self, size: int) -> list[int]:
-        """The order in which so many requests arrive."""
-        return self._chance.sample(range(size), size)
+    def order(self, size: int) -> list[int]:
+        """The order in which so many requests arrive, of which the first is the changelog's."""
+        order = self._chance.sample(range(size), size)
+        return order if self.transactional else self.last(order)
+
+    def last(self, order: list[int]) -> list[int]:
+        """With the changelog at the end: its marker says that all of the step is there."""
+        return sorted(order, key=lambda number: number == 0)
 
     def unsettled(self) -> bool:
         """Whether any mark is still on its way."""
@@ -204,10 +215,13 @@ class Cluster:
         return changelog.latest(journal.read(0, len(journal.slots))[0])
 
     def _check(self, partition: int, epoch: int) -> None:
-        if epoch != self._epochs[partition]:
+        if self.transactional and epoch != self._epochs[partition]:
             raise FencedError(f"epoch {epoch}, current is {self._epochs[partition]}")
 
-    def _current(self, partition: int, epoch: int) -> Transaction:
+    def _current(self, partition: int, epoch: int, now_ms: int = 0) -> Transaction:
+        if not self.transactional:
+            self.commits.append(Transaction(partition, epoch, "committed", complete=True, at_ms=now_ms))
+            return self.commits[-1]
         last = self._last[partition]
         if last is not None and last.state == "open":
             return last
@@ -255,9 +269,8 @@ class Cluster:
 class SimulatedLog:
     """See `seams.Log`; what one owner of one partition holds of Kafka."""
 
-    transactional = True
-
     def __init__(self, cluster: Cluster, partition: int, wire: Faults, clock: Any) -> None:
+        self.transactional = cluster.transactional
         self._cluster = cluster
         self._partition = partition
         self._wire = wire
@@ -304,7 +317,7 @@ class SimulatedLog:
         parts: list[tuple[Sequence[tuple[bytes, bytes]], Mapping[str, Sequence[Outgoing]]]]
         parts = [(changelog, {}), *(((), {name: records}) for name, records in outputs.items())]
         ends = {}
-        for number in self._cluster.shuffled(len(parts)):
+        for number in self._cluster.order(len(parts)):
             now_ms = self._clock.now_ms()
             send = partial(self._cluster.append, self._partition, self._epoch, *parts[number], now_ms)
             ends[number] = await self._do("append", send)

@@ -13,6 +13,7 @@ from aiokafka.errors import RequestTimedOutError
 from aiokafka.protocol.transaction import EndTxnRequest, TxnOffsetCommitRequest
 from confluent_kafka.admin import AdminClient
 
+from decisioning.effects import Outgoing
 from features.rows import decode
 from streams import changelog, topics
 from streams.app import SystemClock
@@ -348,6 +349,42 @@ def test_the_broker_restarts_while_running(kafka_server: LocalKafka, redis_url: 
         await world.check()
 
     scenario(kafka_server.bootstrap, redis_url, topic_prefix, steps)
+
+
+def test_without_transactions_the_changelog_goes_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything else is acknowledged before it is sent: its marker says that all of the step is there."""
+    sent: list[list[str]] = []
+
+    class Batch:
+        offset = 0
+
+        def append(self, **_: Any) -> bool:
+            return True
+
+        def close(self) -> None:
+            pass
+
+        def record_count(self) -> int:
+            return 1
+
+    class Producer:
+        create_batch = Batch
+
+        async def partitions_for(self, topic: str) -> set[int]:
+            return {0, 1}
+
+    async def send_all(producer: Producer, queues: Any) -> list[list[Batch]]:
+        sent.append([place.topic for place, _ in queues])
+        return [[Batch()] for _ in queues]
+
+    async def commit(_: Any) -> None:
+        """Nobody watches."""
+
+    log = KafkaLog(Cluster({}, "t.", "g"), PARTITION, commit)
+    monkeypatch.setattr(log, "_live", Producer)
+    monkeypatch.setattr("streams.kafka._send_all", send_all)
+    asyncio.run(log.append([(b"ann", b"image")], {"decisions": [Outgoing(b"ann", b"{}")], "decision-log": []}))
+    assert sent == [["t.decisions"], ["t.changelog"]]
 
 
 def test_at_least_once_keeps_its_offsets_in_redis(kafka: str, redis_url: str, topic_prefix: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from streams.cache import Cache
 from streams.owner import Owner
 from streams.partition import Partition
-from streams.seams import NOTHING, Committed, ConflictError, Meta
+from streams.seams import NOTHING, Changes, Committed, ConflictError, FencedError, Meta
 from streams.transport import Fetched
 from streams.view import View
 from tests.shell_world import FakeStore
@@ -136,6 +137,52 @@ def ahead_is_mended(monkeypatch: pytest.MonkeyPatch) -> None:
         await self.bring(target, settled=True)
 
     monkeypatch.setattr(View, "_mend", mend)
+
+
+def apply_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """APPLY that looks at n alone: another step of the same number passes for this one."""
+
+    async def apply(self: FakeStore, before: Meta, after: Meta, changes: Changes) -> None:
+        def operation() -> None:
+            meta = self.redis.meta
+            found = meta.n if meta is not None and not meta.state else NOTHING
+            if found == after.n:
+                return
+            if found != before.n:
+                raise ConflictError(found)
+            self._write(changes)
+            self.redis.meta = after
+
+        await self._do("apply", operation)
+
+    monkeypatch.setattr(FakeStore, "apply", apply)
+
+
+def two_histories(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A view that somebody else has moved brought to the own step, with nobody fenced."""
+
+    async def mend(self: View, conflict: ConflictError, target: Meta) -> None:
+        if conflict.found > target.n:
+            raise FencedError
+        await self.bring(target, settled=False)
+
+    monkeypatch.setattr(View, "_mend", mend)
+
+
+def marker_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The marker sent before what its step publishes."""
+    monkeypatch.setattr(Cluster, "last", lambda self, order: order)
+
+
+def any_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A view rebuilt to a step that is not the changelog's last, with nobody fenced."""
+    check = View._check_end
+
+    def anywhere(self: View, target: Meta, end: int, *, settled: bool) -> None:
+        with contextlib.suppress(FencedError):
+            check(self, target, end, settled=settled)
+
+    monkeypatch.setattr(View, "_check_end", anywhere)
 
 
 @pytest.mark.parametrize(
