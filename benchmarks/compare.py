@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -191,6 +192,8 @@ def _report(track: Track, by_stage: Sequence[str], load: float) -> int:
 
 
 if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGTERM):  # also in the background, where a shell has interrupts ignored
+        signal.signal(number, signal.default_int_handler)
     try:
         raise SystemExit(main())
     except KeyboardInterrupt:
