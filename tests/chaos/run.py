@@ -95,16 +95,17 @@ def main(minutes: float, seed: int) -> int:
     OUT.mkdir(parents=True)
     try:
         result = run(seed, minutes * 60, OUT)
-        lost = poison.measure(OUT)
     except UnavailableError as error:
         print(f"no Kafka or Redis to run on: {error}; make services installs what is missing", file=sys.stderr)
         return 2
-    text = f"{words(result)}\n\n{table(result)}\n\n{lost}\n"
-    (OUT / "table.md").write_text(text)
+    text = f"{words(result)}\n\n{table(result)}\n"
     draw(result, OUT / "delay.png")
-    print(f"\n{text}\n{OUT}: table.md, delay.png, evidence.txt, the workers' output")
+    print(f"\n{text}\n{OUT}: table.md, delay.png, evidence.txt, the output of workers and servers", flush=True)
     for finding in result.verdict.findings[:20]:
         print(f"{finding.kind}: {finding.text}")
+    cost = poison.measure(OUT)
+    print(f"\n{cost}")
+    (OUT / "table.md").write_text(f"{text}\n{cost}\n")
     return int(any(result.verdict.count(kind) for kind in KINDS))
 
 
