@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 
-from tests.chaos.faults import CRASHES, FAULTS
+from tests.chaos.faults import CRASHES, FAULTS, Fault, sequence
+from tests.chaos.people import Population
 from tests.chaos.report import Run, draw, table, words
 from tests.chaos.run import run
 from tests.chaos.verdict import Topics, compare
@@ -32,6 +34,18 @@ def chaos(tmp_path_factory: pytest.TempPathFactory, missing: Callable[[str, Unav
         return run(SEED, TIMEOUT_S, folder, faults, overlapping=0.0)
     except UnavailableError as error:
         missing("Kafka or Redis", error)
+
+
+def test_a_seed_is_the_same_faults_and_people() -> None:
+    """What happens depends on the seed alone; another one gives something else."""
+
+    def told(seed: int) -> tuple[list[Fault], list[tuple[float, bytes]]]:
+        faults, people = sequence([*FAULTS, *CRASHES], seed), Population(f"people {seed}").records(500)
+        return list(islice(faults, 100)), [(planned.at_s, planned.value) for planned in islice(people, 5000)]
+
+    assert told(1) == told(1)
+    assert told(1)[0] != told(2)[0]
+    assert told(1)[1] != told(2)[1]
 
 
 @pytest.mark.timeout(TIMEOUT_S)

@@ -216,7 +216,8 @@ def possible(stage: Stage) -> list[Fault]:
     return [fault for fault in (*FAULTS, *CRASHES) if fault.apply not in barred]
 
 
-def sequence(faults: list[Fault], dice: random.Random) -> Iterator[Fault]:
+def sequence(faults: list[Fault], seed: int) -> Iterator[Fault]:
     """All of them again and again, each time in another order."""
+    dice = random.Random(f"faults of {seed}")
     while True:
         yield from dice.sample(faults, len(faults))

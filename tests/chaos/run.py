@@ -24,11 +24,12 @@ CALM_S = 1.0
 OVERLAPPING = 0.2  # of the faults, another comes before it is over
 
 
-def play(stage: Stage, faults: Iterable[Fault], seconds: float, dice: random.Random, overlapping: float) -> list[Done]:
+def play(stage: Stage, faults: Iterable[Fault], seconds: float, seed: int, overlapping: float) -> list[Done]:
     """Make one fault after the other, for as long as time or faults last."""
     done: list[Done] = []
     until_s = time.monotonic() + seconds
-    for fault in faults:
+    for number, fault in enumerate(faults):
+        dice = random.Random(f"fault {number} of {seed}")  # its own: what an earlier one drew is no matter
         if time.monotonic() > until_s:
             break
         if fault.apply in NEEDS_COMPANY and len(stage.fleet.workers) == 1:
@@ -72,13 +73,12 @@ def run(seed: int, seconds: float, folder: Path, chosen: Sequence[Fault] = (), o
     overlapping
         The share of faults that are not waited for.
     """
-    dice = random.Random(f"faults {seed}")
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it complains of every fault
     with Stage(seed, folder) as stage:
         faults = possible(stage)
         listed = [fault for fault in chosen if fault in faults]
         stage.begin(WORKERS)
-        done = play(stage, listed or sequence(faults, dice), seconds, dice, overlapping)
+        done = play(stage, listed or sequence(faults, seed), seconds, seed, overlapping)
         if done and not done[-1].alone:
             recovered(stage, done[-1].ended_s)
         ended_s = time.time()

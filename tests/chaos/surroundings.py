@@ -26,7 +26,8 @@ def run(*words: str) -> None:
     except OSError as error:
         raise UnavailableError(f"{' '.join(words)}: {error}") from error
     if done.returncode:
-        raise UnavailableError(f"{' '.join(words)}: {done.stderr.strip()}")
+        why, *_ = done.stderr.strip().splitlines() or [f"exit {done.returncode}"]
+        raise UnavailableError(f"{' '.join(words)}: {why}")
 
 
 class SmallDisk:
