@@ -13,6 +13,7 @@ SECONDS ?= 60
 MINUTES ?= 10
 SEEDS ?= 10000
 START ?= 0
+CLAUSES ?=
 SEED ?=
 TARGET ?=
 ARGS ?=
@@ -38,8 +39,8 @@ bench: services ## the core by stage, the same job by others, two workers of whi
 	@$(BIN)/python -m benchmarks.compare $(ARGS)
 	@$(BIN)/python -m benchmarks.failover $(ARGS) | tee out/bench/failover.txt
 
-simulate: $(INSTALLED) ## the real engine and owners under seeded faults, no services needed (SEEDS=10000 START=0)
-	$(BIN)/python -m tests.simulate_many $(SEEDS) $(START)
+simulate: $(INSTALLED) ## the real engine and owners under seeded faults, no services needed (SEEDS=10000 START=0; CLAUSES=1)
+	$(BIN)/python -m $(if $(CLAUSES),tests.simulated_clauses 400,tests.simulate_many $(SEEDS) $(START))
 
 fuzz: $(INSTALLED) ## hostile bytes, guided by coverage, into all that reads any (SECONDS=60 TARGET=engine)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \

@@ -29,6 +29,7 @@ from tests.simulated_worker import Worker
 START_MS = 1_800_000_000_000
 FAULTS_END_S = SPREAD_MS / 1e3 + 12
 LONGEST_FREEZE_S = 15.0
+LONGEST_DEAF_S = 6.0
 SILENT_S = 20.0  # after that nothing of a dead process can still arrive
 SKIPPED_S = 100.0  # by then all that somebody's hand left is done
 MOST_S = 240.0  # by then all is settled, or never
@@ -55,6 +56,7 @@ class Weather:
     torn: float = 0.0
     expire: float = 0.0
     compact: float = 0.0
+    deaf: float = 0.0  # of twenty who ought to hear of a rebalance
 
     @classmethod
     def of(cls, chance: random.Random) -> Weather:
@@ -69,7 +71,7 @@ class Weather:
 # Without transactions nobody is fenced, so the changelog has the steps of two owners at once: no rebuild from that is
 # right. So a seed without transactions has the ones or the others; see docs/limits.md.
 ALONE = (
-    ("late", "doubled", "died", "froze", "kill", "freeze", "rebalance"),
+    ("late", "doubled", "died", "froze", "kill", "freeze", "rebalance", "deaf"),
     ("flush", "failover", "torn"),
 )
 
@@ -93,6 +95,8 @@ class World:
         if not self.transactional:
             kept = self.chance.choice(ALONE)
             self.weather.clear(name for names in ALONE if names is not kept for name in names)
+            if kept is ALONE[0]:
+                self.weather.rebalance = self.weather.deaf = 10  # else there seldom are two
         self.engine = ENGINE
         self.kafka = Cluster(self.partitions, self.chance, self._later)
         self.kafka.transactional = self.transactional
@@ -242,6 +246,8 @@ class World:
                 dealt[self.chance.choice(awake).name].append(number)
         for worker in living:
             first_s, then_s = self.latency_s() * 10, self.latency_s() * 20
+            if self.faulty and self.chance.random() * 20 < self.weather.deaf:
+                first_s += self.chance.random() * LONGEST_DEAF_S
             worker.later(first_s, partial(worker.revoked, self._generation))
             worker.later(first_s + then_s, partial(worker.assigned, self._generation, dealt[worker.name]))
 
