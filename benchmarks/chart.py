@@ -33,13 +33,15 @@ def draw(outcomes: Sequence[Outcome], path: Path) -> None:
             axes.plot([of(one) for one in by_peer[name]], [place] * len(by_peer[name]), "k.", markersize=4)
             axes.annotate(
                 f"{values[place]:,.0f}" if values[place] >= 100 else f"{values[place]:.1f}",
-                (values[place], place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8,
+                (max(map(of, by_peer[name])), place), xytext=(5, 0), textcoords="offset points", va="center",
+                fontsize=8,
             )  # fmt: skip
         axes.set_title(title, fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
         axes.margins(x=0.18)
     costs.set_xscale("log")
     costs.set_xlim(left=1)
+    rates.locator_params(axis="x", nbins=4)
     rates.xaxis.set_major_formatter("{x:,.0f}")
     figure.suptitle("The same job on one broker: decode, counts, a decision for 18 % of the events", fontsize=11)
     figure.savefig(path)

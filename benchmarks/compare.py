@@ -47,17 +47,19 @@ def table(outcomes: Sequence[Outcome]) -> list[str]:
     own_cost = median(one.cpu_us for one in ours) if ours else None
     rows = []
     for name, some in by_peer.items():
-        cost = median(one.cpu_us for one in some)
+        costs = [one.cpu_us for one in some]
+        cost = median(costs)
         wrong = sorted({what for one in some for what in one.wrong})
         ratio = f"{cost / own_cost:.2f}" if own_cost else ""
         cells = (
-            name, f"{median(one.events_per_s for one in some):,.0f}", f"{cost:.1f}", ratio,
+            name, f"{median(one.events_per_s for one in some):,.0f}", f"{cost:.1f}",
+            f"{min(costs):.1f} to {max(costs):.1f}", ratio,
             f"{median(one.peak_mb for one in some):,.0f}", str(len(some)), "; ".join(wrong) or "all there, once",
         )  # fmt: skip
         rows.append((median(one.events_per_s for one in some), cells))
     rows.sort(reverse=True)
-    titles = ("peer", "events/s", "µs CPU per event", "to ours", "peak MB", "passes", "decisions")
-    lines = [" | ".join(titles), "|".join(["---"] + ["--:"] * 5 + ["---"])]
+    titles = ("peer", "events/s", "µs CPU per event", "passes from to", "to ours", "peak MB", "passes", "decisions")
+    lines = [" | ".join(titles), "|".join(["---"] + ["--:"] * 6 + ["---"])]
     return [
         f"| {line} |" if line[0] != "-" else f"|{line}|" for line in [*lines, *(" | ".join(row) for _, row in rows)]
     ]

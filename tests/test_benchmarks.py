@@ -78,8 +78,8 @@ def test_the_table_has_medians_and_says_what_is_wrong() -> None:
         Outcome(PEERS[1].name, 100, 30_000.0, 35.0, 400.0, ()),
     ]
     lines = table(outcomes)
-    assert lines[2] == f"| {WORKER.name} | 50,000 | 10.0 | 1.00 | 100 | 1 | all there, once |"
-    assert lines[3] == f"| {PEERS[1].name} | 25,000 | 30.0 | 3.00 | 400 | 2 | 3 missing |"
+    assert lines[2] == f"| {WORKER.name} | 50,000 | 10.0 | 10.0 to 10.0 | 1.00 | 100 | 1 | all there, once |"
+    assert lines[3] == f"| {PEERS[1].name} | 25,000 | 30.0 | 25.0 to 35.0 | 3.00 | 400 | 2 | 3 missing |"
 
 
 def test_cpu_is_told_apart_by_stage() -> None:
