@@ -38,6 +38,8 @@ class Batch:
         Event i was read from record i and counts for person i (before merges are followed).
     naming
         Those of `events` that may name another id of the person: identify and alias.
+    leaving
+        Ids that `delete` events of the batch name.
     types
         Type of event -> how many of all events.
     paths
@@ -62,6 +64,7 @@ class Batch:
     records: list[Record]
     people: list[str]
     naming: list[Event] = field(default_factory=list)
+    leaving: list[str] = field(default_factory=list)
     types: Counter[str] = field(default_factory=Counter)
     paths: dict[int, list[str]] = field(default_factory=dict)
     messages: list[Message] = field(default_factory=list)

@@ -70,18 +70,11 @@ class Decider:
                 self._record(work, outcome)
 
     def end(self, work: Work, person: str, cancelled: Cancelled, moment: Moment) -> None:
-        """Record a timer that ended before it was due: cancelled, or without room."""
+        """Record a timer that ended before it was due: cancelled, without room, or its person erased."""
         outcome = self._suppressed(person, cancelled.pending, moment)
-        outcome.reasons = ["cancelled" if cancelled.by is not None else "not_eligible"]
+        outcome.reasons = [cancelled.reason]
         outcome.cancelled_by = cancelled.by
         self._record(work, outcome)
-
-    def erase(self, work: Work, person: str, moment: Moment) -> None:
-        """Record that the person's timers ended because the person was erased."""
-        for pending in work.profile(person).pending:
-            outcome = self._suppressed(person, pending, moment)
-            outcome.reasons = ["erased"]
-            self._record(work, outcome)
 
     def view(self, work: Work, person: str, now_ms: int) -> UserView:
         """What rules and texts may read of a person."""

@@ -107,6 +107,8 @@ class Work:
                 kept = self.rows["flags"][slot] & ~np.uint32(flag)
                 self.rows["flags"][slot] = kept | (np.uint32(flag) if wanted else np.uint32(0))
         if clear:
+            self._signals.pop(slot, None)
+            self._evaluated.pop(slot, None)
             self.rows["values"][slot] = 0.0
             self.rows["at_ms"][slot] = 0.0
             self.rows["zone"][slot] = 0
