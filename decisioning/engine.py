@@ -28,6 +28,7 @@ from decisioning.messages import Message
 from decisioning.partitioner import partition_of
 from decisioning.plan import Plan, plans_of
 from decisioning.profile import Trait
+from decisioning.pseudonyms import Pseudonyms
 from decisioning.signals import SILENT, kinds_of, signals_of, value_of, zone_hash
 from decisioning.triggers import Cancelled
 from decisioning.unsubscribe import Links
@@ -41,6 +42,7 @@ NAMING = frozenset(("identify", "alias"))
 SIGNIFICANT_TYPES = NAMING | {"delete"}
 MAX_ZONE_CHARACTERS = 64
 NO_LINKS = Links(None, b"")
+NO_PSEUDONYMS = Pseudonyms()
 
 __all__ = ["Batch", "Engine", "Models"]
 
@@ -54,12 +56,15 @@ class Engine:
         A checked configuration.
     links
         Makes unsubscribe links for marketing e-mail; none by default.
+    pseudonyms
+        Makes what stands for a person in `examples`; nothing does by default.
     """
 
-    def __init__(self, config: Config, links: Links = NO_LINKS) -> None:
+    def __init__(self, config: Config, links: Links = NO_LINKS, pseudonyms: Pseudonyms = NO_PSEUDONYMS) -> None:
         self.config = config
         self.plans = plans_of(config)
-        self._decider = Decider(config, self.plans, links)
+        self._decider = Decider(config, self.plans, links, pseudonyms)
+        self._pseudonyms = pseudonyms
         self._timings = {plan.id: plan.timing for plan in self.plans.values()}
         self._by_event: dict[str, list[Plan]] = {}
         for plan in self.plans.values():
@@ -316,7 +321,8 @@ class Engine:
         if life.stranger:
             work.count("unattributed_rewards_total")
         for reward in life.rewards:
-            work.effects.examples += reward.corrections
+            pseudonym = self._pseudonyms.of(person)
+            work.effects.examples += decision.examples(reward.send, moment.now_ms, pseudonym, delta=reward.value)
             work.count("reward_total", reward.send.campaign, event.event or "", by=reward.value)
             if reward.late:
                 work.count("late_rewards_total", reward.send.campaign)

@@ -149,7 +149,7 @@ def lives(draw: st.DrawFn) -> list[dict[str, Any]]:
         person, other = draw(st.sampled_from(IDS)), draw(st.sampled_from(IDS))
         ids = {"userId": person} if person.startswith("ann") else {"anonymousId": person}
         what = draw(st.sampled_from(["identify", "track", "alias", "both"]))
-        event = {"messageId": f"m{number}", "timestamp": at(f"09:{number:02d}"), **ids}
+        event: dict[str, Any] = {"messageId": f"m{number}", "timestamp": at(f"09:{number:02d}"), **ids}
         if what == "track":
             event |= {"type": "track", "event": "Product Added", "properties": {"to": list(PLANTED)}}
         elif what == "alias":
