@@ -54,6 +54,8 @@ class Batch:
         Offset after the last record of `events`; the shell sets it for a step that only fires timers.
     due
         People whose timers the shell believes to be due.
+    expired
+        People whom the shell believes to have been idle for longer than anything is kept.
     fire_until_ms
         Timers due at or before this fire; None: none does.
     cast
@@ -72,5 +74,6 @@ class Batch:
     rejected: list[DeadLetter] = field(default_factory=list)
     offset: int = 0
     due: Sequence[str] = ()
+    expired: Sequence[str] = ()
     fire_until_ms: int | None = None
     cast: list[str] | None = None

@@ -36,6 +36,16 @@ def of_profile(data: bytes) -> dict[str, Any]:
     return {name: value for name, value in said.items() if value != empty.get(name)}
 
 
+def is_empty(row: bytes, profile: bytes) -> bool:
+    """Whether what is kept under an id says nothing at all."""
+    return not profile and not np.array([decode(row)], ROW).view(np.uint8).any()
+
+
+def of_person(row: bytes, profile: bytes, now_ms: int) -> dict[str, Any]:
+    """What is kept under an id, at a time."""
+    return {"profile": of_profile(profile), **of_row(row, now_ms)}
+
+
 def of_row(data: bytes, now_ms: int) -> dict[str, Any]:
     """What a feature row says at a time: the decayed sums by name, and how many messages were counted."""
     rows = np.array([decode(data)], ROW)

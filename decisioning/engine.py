@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from decisioning import decision, erasure, events, identity, lifecycle, messages
+from decisioning import decision, erasure, events, identity, lifecycle, messages, retention
 from decisioning.batch import Batch, Forwarded, Models
 from decisioning.config import Config
 from decisioning.decide import Decider, Moment
@@ -125,6 +125,8 @@ class Engine:
         work.effects.dead_letters = batch.rejected
         work.effects.catalog = [_stock_record(event) for event in batch.stock]
         self._count(work, batch)
+        if batch.expired:
+            self._expire(work, batch.expired, now_ms)
 
         slot = self._resolve(work, batch)
         accepted = self._accept(work, batch, slot)
@@ -167,6 +169,7 @@ class Engine:
         """Everyone the step may touch: (those who are loaded, those who live here and are not)."""
         named = dict.fromkeys(batch.people)
         named.update(dict.fromkeys(batch.due))
+        named.update(dict.fromkeys(batch.expired))
         for message in batch.messages:
             named.update(dict.fromkeys(name for name in (message.person, message.into) if name))
         for event in batch.naming:
@@ -174,8 +177,9 @@ class Engine:
         loaded: list[str] = []
         missing: set[str] = set()
         self._follow(state, named, list(named), loaded, missing)
-        if batch.leaving:
-            aliases = [person for person in erasure.other_ids(state, batch.leaving) if person not in named]
+        if batch.leaving or batch.expired:
+            others = erasure.other_ids(state, [*batch.leaving, *batch.expired])
+            aliases = [person for person in others if person not in named]
             named.update(dict.fromkeys(aliases))
             self._follow(state, named, aliases, loaded, missing)
         return loaded, missing
@@ -349,6 +353,12 @@ class Engine:
         erasure.unlink(work, person, aliases, erased_ms, event.message_id)
         version = self.config.version_hash
         work.effects.log.append(decision.erased(person, moment.now_ms, event.message_id, moment.as_of, version))
+
+    def _expire(self, work: Work, people: Sequence[str], now_ms: int) -> None:
+        before_ms = now_ms - self.config.retention.profile_ms
+        for person in people:
+            if person in work.slot and retention.is_idle(work.rows[work.slot[person]], work.profile(person), before_ms):
+                retention.expire(work, person)
 
     def _count(self, work: Work, batch: Batch) -> None:
         for kind, count in batch.types.items():

@@ -26,14 +26,16 @@ _ECHOES: Final = (DELIVERED, OPENED, CLICKED)
 
 
 def forget(work: Work, person: str, erased_ms: int) -> None:
-    """Leave nothing of an id but the mark."""
-    held_ms = work.profile(person).erased_ms or 0
-    work.replace(person, Profile(erased_ms=max(erased_ms, held_ms)))
-    work.mark(person, moved=False, erased=True, known=False, clear=True)
+    """Leave nothing of an id but the mark; with 0 not even that, unless there is one."""
+    marked_ms = max(erased_ms, work.profile(person).erased_ms or 0)
+    work.replace(person, Profile(erased_ms=marked_ms or None))
+    work.mark(person, moved=False, erased=marked_ms > 0, known=False, clear=True)
+    if not marked_ms:
+        work.forget_messages(person)
 
 
 def unlink(work: Work, person: str, aliases: Sequence[str], erased_ms: int, cause: str) -> None:
-    """Forget other ids of an erased person, here and at their homes; `cause` is the message that asked for it."""
+    """Forget other ids of a person, here and at their homes, as `forget` does; `cause` is what asked for it."""
     ids = [person, *aliases]
     for alias in aliases:
         message = Message("erase", f"{cause}/erase", alias, erased_ms, path=ids)

@@ -30,7 +30,7 @@ class Message(msgspec.Struct, omit_defaults=True):
     - `move`: whatever is held under `person` belongs to `into` from now on, because `by` said so.
     - `absorb`: `row` and `profile` (base64) of `source` are to be added to `person`'s.
     - `erase`: `person` is to be forgotten if it belongs to one of the ids in `path`, which are those of somebody who
-      was erased; events up to `at_ms` are as if they had never been.
+      was erased; events up to `at_ms` are as if they had never been. With 0 that somebody was idle for too long.
 
     `path` otherwise holds the ids it went through, so that a circle of aliases is noticed.
     """

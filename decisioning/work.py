@@ -114,6 +114,13 @@ class Work:
             self.rows["zone"][slot] = 0
         self.changed_rows[slot] = True
 
+    def forget_messages(self, person: str) -> None:
+        """Let nothing be known of the messages a person sent."""
+        slot = self.slot[person]
+        self.rows["ring"][slot] = 0
+        self.rows["count"][slot] = 0
+        self.changed_rows[slot] = True
+
     def is_new(self, person: str, message_id: str) -> bool:
         """Whether a person never sent this message; it is remembered. For events that were kept under another id."""
         slot = self.slot[person]

@@ -77,10 +77,7 @@ async def _export(user: str, settings: Settings, say: Say) -> dict[str, Any]:
         "person": person,
         "ids": ids,
         "exported_at": iso(now_ms),
-        "state": {
-            one: {"profile": disclosure.of_profile(image.profile), **disclosure.of_row(image.row, now_ms)}
-            for one, image in held.items()
-        },
+        "state": {one: disclosure.of_person(image.row, image.profile, now_ms) for one, image in held.items()},
         "records": records,
     }
 
@@ -141,11 +138,12 @@ class _State:
                 return None
             except ConflictError:
                 continue  # a step was committed in between
-            return {
+            found = {
                 person: Image(row, profile or b"", None)
                 for person, row, profile in zip(people, rows, kept, strict=True)
                 if row is not None
             }
+            return _without_empty(found)
         return None
 
     async def _in_changelog(self, number: int, people: Sequence[str]) -> dict[str, Image]:
@@ -156,7 +154,12 @@ class _State:
         async with aclosing(log.changelog(*await log.bounds())) as chunks:
             async for entries, _ in chunks:
                 images |= changelog.latest(entry for entry in entries if entry.key in keys)
-        return images
+        return _without_empty(images)
+
+
+def _without_empty(images: Mapping[str, Image]) -> dict[str, Image]:
+    """Those that say anything: of somebody who was idle for too long there is nothing."""
+    return {person: image for person, image in images.items() if not disclosure.is_empty(image.row, image.profile)}
 
 
 def _profile(images: Mapping[str, Image], person: str) -> profiles.Profile:

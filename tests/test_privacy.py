@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,14 @@ from tests.test_shell_worker import DEADLINE_S, Shop
 PLANTED = ("ann.planted@example.com", "+491700000001", "push-token-of-ann")
 ANN = "ann\n\x07\u202e-" + "ü" * 400
 DEVICE = next(name for name in map("device-{}".format, range(99)) if partition_of(name, 4) != partition_of(ANN, 4))
+QUIET = "somebody-quiet"
+LONG_AGO = (datetime.now(UTC) - timedelta(days=40)).isoformat()
 KEY = "2026:a-secret-of-this-test"
 # Where the contract allows addresses; `changelog` and `internal` are state.
 ALLOWED = {"events", "dead-letters", "decisions", "internal", "changelog"}
 CONFIG = """\
 version: 1
+retention: {profile: 30d}
 timezone: Europe/Berlin
 channels:
   email: {address: email}
@@ -161,6 +165,7 @@ def life() -> list[dict[str, Any]]:
             "traits": {"email": email, "phone": phone, "push_token": token},
         },
         {"type": "track", "messageId": "t", "userId": ANN, "event": "Product Added", "properties": {"note": phone}},
+        {**anonymous, "event": "Old", "messageId": "o", "userId": QUIET, "timestamp": LONG_AGO},
         {"type": "track", "messageId": "bad", "userId": ANN, "properties": {"note": email}},
     ]
 
@@ -206,7 +211,7 @@ def test_addresses_are_where_they_may_be_and_nowhere_after_erase(place: Place) -
     place.rewrite_aof()
     assert not place.found_in_redis(*PLANTED)
 
-    timed = [event | {"timestamp": "2026-01-01T00:00:00Z"} for event in life()[:3]]
+    timed = [event | {"timestamp": LONG_AGO} for event in life()[:3]]
     shop.send(*timed, *(event | {"messageId": f"again-{event['messageId']}"} for event in timed))
     wait_until(lambda: "decisioning_erased_events_total 0.0" not in worker.answer("/metrics"), "replays", DEADLINE_S)
     wait_until(lambda: not place.found("changelog", *PLANTED) or _moves(shop), "the compaction", DEADLINE_S)
@@ -216,6 +221,9 @@ def test_addresses_are_where_they_may_be_and_nowhere_after_erase(place: Place) -
     held = json.loads(out)
     assert list(held["state"]) == [ANN]
     assert set(held["state"][ANN]["profile"]) == {"erased"}
+    wait_until(lambda: "expired_profiles_total 1.0" in worker.answer("/metrics"), "the idle person", DEADLINE_S)
+    code, out, _ = place.command("export", QUIET)
+    assert json.loads(out)["state"] == {}
     assert "decisioning_fenced_total 0.0" in worker.answer("/metrics")
     assert worker.ready()
 
