@@ -67,6 +67,7 @@ class Workload:
     merged: set[str] = field(default_factory=set)  # known people who were somebody else before
     erased: dict[str, int] = field(default_factory=dict)  # person who asked for it -> number of the story
     uniting: set[int] = field(default_factory=set)  # stories with two people who turn out to be one
+    forgotten: dict[str, int] = field(default_factory=dict)  # all ids of those, likewise
     damaged: int = 0
     stories: dict[str, int] = field(default_factory=dict)  # message id -> number of the story it belongs to
     ids: dict[bytes, str] = field(default_factory=dict)  # value of a record -> message id
@@ -216,13 +217,21 @@ def _renamed(work: Workload, user: str, cart: str, at_ms: int) -> None:
 
 
 def _erased(work: Workload, user: str, cart: str, at_ms: int) -> None:
-    """Somebody asks to be forgotten while a timer of theirs runs."""
-    person = f"e{cart}"
+    """Somebody asks to be forgotten while a timer of theirs runs, perhaps just after they were a visitor."""
+    person, visitor = f"e{cart}", f"v{cart}"
     work.identify(work.start_ms, person)
     message_id = work.track(at_ms, person, "Product Added", cart)
+    if work.chance.random() < 0.5:
+        added = work.track(at_ms, None, "Product Added", f"{cart}-v", anonymous=visitor)
+        work.identify(at_ms + work.chance.choice((0, 1)), person, anonymous=visitor, orderly=True)
+        # Read after the erasure, which a slow partition may be, it is as if it had never been.
+        work.expect(added, "erased|no_address|unheard", at_ms + DELAY_MS)
+        work.merged.add(person)
+        work.forgotten[visitor] = work.story
+        work.uniting.add(work.story)
     # A copy that overtakes the trigger would leave nothing of it, not even a line in the log.
     work.event(at_ms + work.chance.choice((1, 500, DELAY_MS - 1)), person, type="delete", orderly=True)
-    work.erased[person] = work.story
+    work.erased[person] = work.forgotten[person] = work.story
     work.expect(message_id, "erased", at_ms + DELAY_MS)
 
 
