@@ -27,7 +27,7 @@ from decisioning.localtime import iso
 from decisioning.messages import Message
 from decisioning.partitioner import partition_of
 from decisioning.plan import Plan, plans_of
-from decisioning.profile import Trait
+from decisioning.profile import Trait, remember_aliases
 from decisioning.pseudonyms import Pseudonyms
 from decisioning.signals import SILENT, kinds_of, signals_of, value_of, zone_hash
 from decisioning.triggers import Cancelled
@@ -126,7 +126,7 @@ class Engine:
         work.effects.catalog = [_stock_record(event) for event in batch.stock]
         self._count(work, batch)
         if batch.expired:
-            self._expire(work, batch.expired, now_ms)
+            retention.expire(work, batch.expired, now_ms - self.config.retention.profile_ms)
 
         slot = self._resolve(work, batch)
         accepted = self._accept(work, batch, slot)
@@ -273,7 +273,7 @@ class Engine:
             self._decider.end(work, person, cancelled, moment)
 
     def _advance(self, work: Work, batch: Batch, index: int, kind: int | None, moment: Moment) -> None:
-        """Let one event act on a person; `kind` is its signal's where it is not folded yet."""
+        """Find out whose an event is; `kind` is its signal's where it is not folded yet."""
         event, record = batch.events[index], batch.records[index]
         came_through = batch.paths.get(index, [])
         if kind is not None and event.user_id == batch.people[index] and event.type != "delete":
@@ -291,8 +291,15 @@ class Engine:
         if not place.here:
             _forward(work, batch, index, place.person, place.path)
             return
-        person = place.person
-        profile = work.profile(person)
+        self._act(work, place, event, record, kind, moment)
+
+    def _act(self, work: Work, place: Place, event: Event, record: Record, kind: int | None, moment: Moment) -> None:
+        """Let an event act on its person, who lives here."""
+        person, profile = place.person, work.profile(place.person)
+        if erasure.is_stranger(profile, place.path) and event.type != "delete":
+            erasure.unlink(work, person, place.path, profile.erased_ms or 0, event.message_id)
+            work.count("erased_events_total")
+            return
         work.touch(person)
         if kind is not None and kind != SILENT:
             work.signal(person, kind, event.at_ms, value_of(event, kind))
@@ -340,6 +347,8 @@ class Engine:
         other = event.previous_id if event.type == "alias" else event.anonymous_id
         if other is None or other == person or (event.type == "identify" and event.user_id is None):
             return
+        if work.profile(person).erased_ms is not None:  # the id may have been theirs before, and is anew
+            remember_aliases(work.profile(person), [other])
         self._merge(work, Message("move", event.message_id, other, event.at_ms, into=person, by=event.type), moment)
 
     def _erase(self, work: Work, place: Place, event: Event, moment: Moment) -> None:
@@ -353,12 +362,6 @@ class Engine:
         erasure.unlink(work, person, aliases, erased_ms, event.message_id)
         version = self.config.version_hash
         work.effects.log.append(decision.erased(person, moment.now_ms, event.message_id, moment.as_of, version))
-
-    def _expire(self, work: Work, people: Sequence[str], now_ms: int) -> None:
-        before_ms = now_ms - self.config.retention.profile_ms
-        for person in people:
-            if person in work.slot and retention.is_idle(work.rows[work.slot[person]], work.profile(person), before_ms):
-                retention.expire(work, person)
 
     def _count(self, work: Work, batch: Batch) -> None:
         for kind, count in batch.types.items():

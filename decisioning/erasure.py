@@ -64,6 +64,14 @@ def is_past(profile: Profile, event: Event) -> bool:
     return all(send.decision_id != named for send in profile.sends)
 
 
+def is_stranger(profile: Profile, path: Sequence[str]) -> bool:
+    """Whether what came through these ids came by an address from before the person was erased.
+
+    A person remembers so many ids; the homes of those beyond could not be told when it was.
+    """
+    return profile.erased_ms is not None and bool(path) and set(path).isdisjoint(profile.aliases)
+
+
 def other_ids(state: State, people: Iterable[str]) -> list[str]:
     """The other ids of whoever these ids belong to, as far as they are loaded."""
     found: dict[str, None] = {}

@@ -6,6 +6,8 @@ and `now_ms` give the same effects, whoever was proposed when.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from decisioning import erasure
@@ -37,9 +39,12 @@ def is_idle(row: np.void, profile: Profile, before_ms: int) -> bool:
     return not profile.pending and 0 < last_ms(row, profile) < before_ms
 
 
-def expire(work: Work, person: str) -> None:
-    """Forget everything about a person and their other ids, but that they were erased once."""
-    aliases = work.profile(person).aliases
-    erasure.forget(work, person, 0)
-    erasure.unlink(work, person, aliases, 0, "expired")
-    work.count("expired_profiles_total")
+def expire(work: Work, people: Iterable[str], before_ms: int) -> None:
+    """Of those of these people who are idle, forget everything, under all their ids, but that they were erased once."""
+    for person in people:
+        if person not in work.slot or not is_idle(work.rows[work.slot[person]], work.profile(person), before_ms):
+            continue
+        aliases = work.profile(person).aliases
+        erasure.forget(work, person, 0)
+        erasure.unlink(work, person, aliases, 0, "expired")
+        work.count("expired_profiles_total")

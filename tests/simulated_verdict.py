@@ -111,6 +111,16 @@ def _nothing_is_left_of_the_erased(world: World) -> Iterator[str]:
         yield f"no mark of {sorted(left)}"
 
 
+def _the_idle_are_forgotten(world: World) -> Iterator[str]:
+    """Nothing is left of whoever nothing was heard of lately."""
+    skipped = skipped_stories(world)
+    idle = {person for person, story in world.work.idle.items() if story not in skipped}
+    for redis in world.redis:
+        for person in idle & redis.rows.keys():
+            if person in redis.profiles or decode(redis.rows[person]).tobytes().strip(b"\0"):
+                yield f"{person} is not forgotten"
+
+
 def _each_decision_once(world: World) -> Iterator[str]:
     """Each that the log calls sent, and no other, is on `decisions`, as often as there: once, see above."""
     sent = Counter(orjson.loads(value)["decision_id"] for value in _outputs(world, "decisions"))
@@ -195,6 +205,7 @@ CHECKS = (
     _each_trigger_once,
     _each_erasure_proven_once,
     _nothing_is_left_of_the_erased,
+    _the_idle_are_forgotten,
     _each_decision_once,
     _each_damaged_record_once,
     _steps_follow_each_other,

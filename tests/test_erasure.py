@@ -137,6 +137,29 @@ def test_a_merge_that_is_under_way_when_its_person_is_erased_is_not_taken_in() -
             assert profiles.decode(profile) == Profile(erased_ms=NOW_MS)
 
 
+@pytest.mark.parametrize("partitions", [1, 4])
+def test_an_id_beyond_those_that_are_remembered_brings_nobody_back(partitions: int) -> None:
+    """Of a hundred devices the first were not remembered: their next event makes their home forget whose they were."""
+    devices = [f"d{number}" for number in range(100)]
+    cluster = Cluster(partitions)
+
+    def live(*events: dict[str, Any]) -> None:
+        for event in events:
+            who = event.get("userId") or event["anonymousId"]
+            cluster.step(partition_of(who, partitions), [orjson.dumps(event)])
+            cluster.settle()
+
+    live(*(identify("09:00", f"i{one}", anonymousId=one) for one in devices), delete("09:10"))
+    live(*(anonymous("+1d 10:01", f"v{one}", one, "Product Viewed") for one in devices[:2]))
+    profile = profiles.decode(cluster.memories[partition_of("u1", partitions)].profiles["u1"])
+    assert profile == Profile(erased_ms=NOW_MS)
+    live(identify("+1d 10:02", "anew", anonymousId="d1"), identify("+1d 10:02", "third", anonymousId="d2"))
+    live(*(anonymous("+1d 10:03", f"t{one}", one) for one in devices[:3]))
+    known = {person: data for memory in cluster.memories for person, data in memory.profiles.items()}
+    assert [profiles.decode(known[one]).moved_to for one in devices[:3]] == [None, "u1", "u1"]
+    assert [one.first.message_id for one in profiles.decode(known["u1"]).pending] == ["td1"]
+
+
 PLANTED = ("ann@example.com", "+49 170 1234567", "token-of-ann")
 IDS = ("ann-1", "ann-2", "ann-3", "device-1", "device-2", "device-3")
 
