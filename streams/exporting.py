@@ -223,7 +223,7 @@ class _Topics:
             return
         firsts = await self._cluster.first_offsets(places)
         ends = await self._cluster.stable_offsets(places)
-        for place in places:
+        for place in (one for one in places if firsts[one] < ends[one]):
             async with aclosing(self._cluster.records(place, firsts[place], ends[place])) as chunks:
                 async for records, _ in chunks:
                     yield records

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -226,6 +227,12 @@ def test_addresses_are_where_they_may_be_and_nowhere_after_erase(place: Place) -
     assert json.loads(out)["state"] == {}
     assert "decisioning_fenced_total 0.0" in worker.answer("/metrics")
     assert worker.ready()
+
+    worker.end(signal.SIGTERM)
+    place.redis.flush()
+    code, out, err = place.command("export", ANN)
+    assert json.loads(out)["state"] == held["state"]
+    assert "reading the changelog" in err
 
 
 def _moves(shop: Shop) -> bool:

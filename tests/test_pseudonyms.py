@@ -5,10 +5,11 @@ from __future__ import annotations
 import hmac
 from typing import Any
 
+import jsonschema
 import orjson
 import pytest
 
-from decisioning import pseudonyms
+from decisioning import pseudonyms, schemas
 from decisioning.batch import Batch
 from decisioning.effects import State
 from decisioning.engine import Engine
@@ -88,7 +89,9 @@ def test_examples_bear_the_pseudonym_and_no_id() -> None:
     found = decided(names)
     assert [example["correction"] for example in found] == [False] * 3 + [True] * 3
     assert {example["pseudonym"] for example in found} == {names.of("u1")}
-    assert '"u1"' not in str(found)
+    assert "u1" not in str(found)
+    for example in found:
+        jsonschema.validate(example, schemas.schema("examples"))
 
 
 def test_without_a_key_examples_say_nothing_of_the_person() -> None:
