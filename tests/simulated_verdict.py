@@ -12,12 +12,11 @@ from typing import Any
 import orjson
 import structlog
 
-from decisioning import profile as profiles
-from decisioning.profile import Profile
 from features.rows import decode
 from streams.seams import INPUTS
 from tests import simulated_leniently
 from tests.simulated_expected import unexpected
+from tests.simulated_forgotten import nothing_is_left_of_the_erased, the_idle_are_forgotten
 from tests.simulated_loop import Jumping
 from tests.simulated_replay import differences
 from tests.simulated_taken import message_of, repeated_stories, skipped_stories, taken_in
@@ -93,32 +92,6 @@ def _each_erasure_proven_once(world: World) -> Iterator[str]:
             proven.setdefault(person, 1)
     if proven != Counter(world.work.erased.keys()):
         yield f"erasures proven {dict(proven)}, asked for {sorted(world.work.erased)}"
-
-
-def _nothing_is_left_of_the_erased(world: World) -> Iterator[str]:
-    """Under each of their ids there is the mark alone, and nobody's profile names them."""
-    skipped = skipped_stories(world)
-    forgotten = {person for person, story in world.work.forgotten.items() if story not in skipped}
-    for redis in world.redis:
-        for key, data in redis.profiles.items():
-            profile = profiles.decode(data)
-            if key in forgotten and profile != Profile(erased_ms=profile.erased_ms):
-                yield f"{key} was erased and has {profile}"
-            if not forgotten.isdisjoint([profile.moved_to, *profile.aliases]):
-                yield f"{key} names somebody who was erased: {profile}"
-    left = forgotten - {key for redis in world.redis for key in redis.profiles}
-    if left:
-        yield f"no mark of {sorted(left)}"
-
-
-def _the_idle_are_forgotten(world: World) -> Iterator[str]:
-    """Nothing is left of whoever nothing was heard of lately."""
-    skipped = skipped_stories(world)
-    idle = {person for person, story in world.work.idle.items() if story not in skipped}
-    for redis in world.redis:
-        for person in idle & redis.rows.keys():
-            if person in redis.profiles or decode(redis.rows[person]).tobytes().strip(b"\0"):
-                yield f"{person} is not forgotten"
 
 
 def _each_decision_once(world: World) -> Iterator[str]:
@@ -204,8 +177,8 @@ def _steps_are_their_replay(world: World) -> Iterator[str]:
 CHECKS = (
     _each_trigger_once,
     _each_erasure_proven_once,
-    _nothing_is_left_of_the_erased,
-    _the_idle_are_forgotten,
+    nothing_is_left_of_the_erased,
+    the_idle_are_forgotten,
     _each_decision_once,
     _each_damaged_record_once,
     _steps_follow_each_other,
