@@ -38,6 +38,8 @@ class Batch:
         Event i was read from record i and counts for person i (before merges are followed).
     naming
         Those of `events` that may name another id of the person: identify and alias.
+    leaving
+        Ids that `delete` events of the batch name.
     types
         Type of event -> how many of all events.
     paths
@@ -52,6 +54,8 @@ class Batch:
         Offset after the last record of `events`; the shell sets it for a step that only fires timers.
     due
         People whose timers the shell believes to be due.
+    expired
+        People whom the shell believes to have been idle for longer than anything is kept.
     fire_until_ms
         Timers due at or before this fire; None: none does.
     cast
@@ -62,6 +66,7 @@ class Batch:
     records: list[Record]
     people: list[str]
     naming: list[Event] = field(default_factory=list)
+    leaving: list[str] = field(default_factory=list)
     types: Counter[str] = field(default_factory=Counter)
     paths: dict[int, list[str]] = field(default_factory=dict)
     messages: list[Message] = field(default_factory=list)
@@ -69,5 +74,6 @@ class Batch:
     rejected: list[DeadLetter] = field(default_factory=list)
     offset: int = 0
     due: Sequence[str] = ()
+    expired: Sequence[str] = ()
     fire_until_ms: int | None = None
     cast: list[str] | None = None

@@ -18,6 +18,7 @@ from decisioning.lifecycle import CHANNELS
 from decisioning.localtime import DAY_MS
 from decisioning.plan import Plan
 from decisioning.profile import MAX_RESERVATIONS, MAX_SENDS, Pending, Reservation, Send, count_day
+from decisioning.pseudonyms import Pseudonyms
 from decisioning.triggers import Cancelled, cancelled_by
 from decisioning.unsubscribe import Links
 from decisioning.view import UserView, environment
@@ -41,10 +42,11 @@ class Moment:
 class Decider:
     """Makes the decisions of one configuration; changes nothing but the working set it is given."""
 
-    def __init__(self, config: Config, plans: dict[str, Plan], links: Links) -> None:
+    def __init__(self, config: Config, plans: dict[str, Plan], links: Links, pseudonyms: Pseudonyms) -> None:
         self.config = config
         self.plans = plans
         self.links = links
+        self._pseudonyms = pseudonyms
         self._kept_ms = {
             plan.id: max(plan.campaign.cooldown_ms, plan.goal.within_ms + CORRECTABLE_MS if plan.goal else 0)
             for plan in plans.values()
@@ -70,18 +72,11 @@ class Decider:
                 self._record(work, outcome)
 
     def end(self, work: Work, person: str, cancelled: Cancelled, moment: Moment) -> None:
-        """Record a timer that ended before it was due: cancelled, or without room."""
+        """Record a timer that ended before it was due: cancelled, without room, or its person erased."""
         outcome = self._suppressed(person, cancelled.pending, moment)
-        outcome.reasons = ["cancelled" if cancelled.by is not None else "not_eligible"]
+        outcome.reasons = [cancelled.reason]
         outcome.cancelled_by = cancelled.by
         self._record(work, outcome)
-
-    def erase(self, work: Work, person: str, moment: Moment) -> None:
-        """Record that the person's timers ended because the person was erased."""
-        for pending in work.profile(person).pending:
-            outcome = self._suppressed(person, pending, moment)
-            outcome.reasons = ["erased"]
-            self._record(work, outcome)
 
     def view(self, work: Work, person: str, now_ms: int) -> UserView:
         """What rules and texts may read of a person."""
@@ -190,7 +185,7 @@ class Decider:
         if outcome.action == "suppress" or plan is None:
             return
         send = decision.remembered(outcome)
-        effects.examples += decision.examples(send, outcome.decided_ms)
+        effects.examples += decision.examples(send, outcome.decided_ms, self._pseudonyms.of(outcome.person))
         if plan.goal is None:  # nothing will be credited to it
             send = structs.replace(send, choices={}, context={})
         profile.sends = [*self._still_needed(profile.sends, outcome.decided_ms), send][-MAX_SENDS:]

@@ -138,12 +138,17 @@ def erased(person: str, at_ms: int, message_id: str, as_of: AsOf, config_version
     return Outgoing(person.encode(), orjson.dumps(record))
 
 
-def examples(send: Send, at_ms: int, delta: float | None = None) -> list[Outgoing]:
+def examples(send: Send, at_ms: int, pseudonym: str | None, delta: float | None = None) -> list[Outgoing]:
     """One example for each choice of a decision; with `delta` one correction of each.
 
-    A held-out decision gives an example of its `holdout` choice alone.
+    A held-out decision gives an example of its `holdout` choice alone. `pseudonym` stands for the person; without a
+    key there is none.
     """
-    at, correction = iso(at_ms), {} if delta is None else {"delta": delta}
+    at, more = iso(at_ms), dict[str, Any]()
+    if delta is not None:
+        more["delta"] = delta
+    if pseudonym is not None:
+        more["pseudonym"] = pseudonym
     context = orjson.Fragment(orjson.dumps(send.context))  # the same for all choices, and most of their bytes
     found = []
     for choice, (arm, propensity) in send.choices.items():
@@ -158,7 +163,7 @@ def examples(send: Send, at_ms: int, delta: float | None = None) -> list[Outgoin
             "reward": delta or 0.0,
             "correction": delta is not None,
             "at": at,
-            **correction,
+            **more,
         }
         found.append(Outgoing(policy.encode(), orjson.dumps(record)))
     return found

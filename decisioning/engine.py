@@ -15,19 +15,22 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from decisioning import decision, events, identity, lifecycle, messages
+from decisioning import decision, erasure, events, identity, lifecycle, messages, retention
 from decisioning.batch import Batch, Forwarded, Models
 from decisioning.config import Config
 from decisioning.decide import Decider, Moment
 from decisioning.decision import AsOf
 from decisioning.effects import DeadLetter, Effects, Outgoing, Record, State
 from decisioning.events import Event
+from decisioning.identity import Place
 from decisioning.localtime import iso
 from decisioning.messages import Message
 from decisioning.partitioner import partition_of
 from decisioning.plan import Plan, plans_of
-from decisioning.profile import Profile, Trait
+from decisioning.profile import Trait, remember_aliases
+from decisioning.pseudonyms import Pseudonyms
 from decisioning.signals import SILENT, kinds_of, signals_of, value_of, zone_hash
+from decisioning.triggers import Cancelled
 from decisioning.unsubscribe import Links
 from decisioning.work import Work
 from features import rows as feature_rows
@@ -39,6 +42,7 @@ NAMING = frozenset(("identify", "alias"))
 SIGNIFICANT_TYPES = NAMING | {"delete"}
 MAX_ZONE_CHARACTERS = 64
 NO_LINKS = Links(None, b"")
+NO_PSEUDONYMS = Pseudonyms()
 
 __all__ = ["Batch", "Engine", "Models"]
 
@@ -52,12 +56,15 @@ class Engine:
         A checked configuration.
     links
         Makes unsubscribe links for marketing e-mail; none by default.
+    pseudonyms
+        Makes what stands for a person in `examples`; nothing does by default.
     """
 
-    def __init__(self, config: Config, links: Links = NO_LINKS) -> None:
+    def __init__(self, config: Config, links: Links = NO_LINKS, pseudonyms: Pseudonyms = NO_PSEUDONYMS) -> None:
         self.config = config
         self.plans = plans_of(config)
-        self._decider = Decider(config, self.plans, links)
+        self._decider = Decider(config, self.plans, links, pseudonyms)
+        self._pseudonyms = pseudonyms
         self._timings = {plan.id: plan.timing for plan in self.plans.values()}
         self._by_event: dict[str, list[Plan]] = {}
         for plan in self.plans.values():
@@ -84,6 +91,10 @@ class Engine:
         batch.types["track"] += len(batch.stock)
         if batch.types["identify"] or batch.types["alias"]:
             batch.naming = [event for event in batch.events if event.type in NAMING]
+        if batch.types["delete"]:
+            batch.leaving = [
+                person for person, event in zip(batch.people, batch.events, strict=True) if event.type == "delete"
+            ]
         if records:
             batch.offset = records[-1].offset + 1
         return batch
@@ -114,6 +125,8 @@ class Engine:
         work.effects.dead_letters = batch.rejected
         work.effects.catalog = [_stock_record(event) for event in batch.stock]
         self._count(work, batch)
+        if batch.expired:
+            retention.expire(work, batch.expired, now_ms - self.config.retention.profile_ms)
 
         slot = self._resolve(work, batch)
         accepted = self._accept(work, batch, slot)
@@ -156,13 +169,25 @@ class Engine:
         """Everyone the step may touch: (those who are loaded, those who live here and are not)."""
         named = dict.fromkeys(batch.people)
         named.update(dict.fromkeys(batch.due))
+        named.update(dict.fromkeys(batch.expired))
         for message in batch.messages:
             named.update(dict.fromkeys(name for name in (message.person, message.into) if name))
         for event in batch.naming:
             named.update(dict.fromkeys(name for name in (event.anonymous_id, event.previous_id) if name))
         loaded: list[str] = []
         missing: set[str] = set()
-        todo = list(named)
+        self._follow(state, named, list(named), loaded, missing)
+        if batch.leaving or batch.expired:
+            others = erasure.other_ids(state, [*batch.leaving, *batch.expired])
+            aliases = [person for person in others if person not in named]
+            named.update(dict.fromkeys(aliases))
+            self._follow(state, named, aliases, loaded, missing)
+        return loaded, missing
+
+    def _follow(
+        self, state: State, named: dict[str, None], todo: list[str], loaded: list[str], missing: set[str]
+    ) -> None:
+        """Sort ids, and whomever they were merged into, into those who are loaded and those who should be."""
         while todo:
             absent = set(state.rows.missing(todo))
             missing.update(p for p in absent if partition_of(p, state.partitions) == state.partition)
@@ -173,7 +198,6 @@ class Engine:
             goals = [Work.moved_to(state, person) for person in moved]
             todo = list(dict.fromkeys(goal for goal in goals if goal is not None and goal not in named))
             named.update(dict.fromkeys(todo))
-        return loaded, missing
 
     def _resolve(self, work: Work, batch: Batch) -> NDArray[np.int64]:
         """Row of each event's person; -1 for those who live elsewhere, whose events are forwarded."""
@@ -241,15 +265,18 @@ class Engine:
     # What an event means to a person
 
     def _merge(self, work: Work, message: Message, moment: Moment) -> None:
+        if message.kind == "erase":
+            erasure.take(work, message)
+            return
         apply = identity.move if message.kind == "move" else identity.absorb
         for person, cancelled in apply(work, message, self._timings, moment.now_ms):
             self._decider.end(work, person, cancelled, moment)
 
     def _advance(self, work: Work, batch: Batch, index: int, kind: int | None, moment: Moment) -> None:
-        """Let one event act on a person; `kind` is its signal's where it is not folded yet."""
+        """Find out whose an event is; `kind` is its signal's where it is not folded yet."""
         event, record = batch.events[index], batch.records[index]
         came_through = batch.paths.get(index, [])
-        if kind is not None and event.user_id == batch.people[index]:
+        if kind is not None and event.user_id == batch.people[index] and event.type != "delete":
             work.mark(event.user_id, known=True)
         place = identity.follow(work, batch.people[index], came_through)
         passed = place.path[len(came_through) :]
@@ -258,12 +285,19 @@ class Engine:
         if not all(new):
             work.count("duplicates_total")
             return
+        if any(erasure.is_past(work.profile(owner), event) for owner in owners):
+            work.count("erased_events_total")
+            return
         if not place.here:
             _forward(work, batch, index, place.person, place.path)
             return
-        person = place.person
-        profile = work.profile(person)
-        if profile.erased_ms is not None and event.at_ms <= profile.erased_ms:
+        self._act(work, place, event, record, kind, moment)
+
+    def _act(self, work: Work, place: Place, event: Event, record: Record, kind: int | None, moment: Moment) -> None:
+        """Let an event act on its person, who lives here."""
+        person, profile = place.person, work.profile(place.person)
+        if erasure.is_stranger(profile, place.path) and event.type != "delete":
+            erasure.unlink(work, person, place.path, profile.erased_ms or 0, event.message_id)
             work.count("erased_events_total")
             return
         work.touch(person)
@@ -273,7 +307,7 @@ class Engine:
             _note_zone(work, person, event)
         match event.type:
             case "delete":
-                self._erase(work, person, event, moment)
+                self._erase(work, place, event, moment)
             case "identify" | "alias":
                 if event.type == "identify":
                     traits = events.body(record, {}).get("traits") or {}
@@ -298,7 +332,8 @@ class Engine:
         if life.stranger:
             work.count("unattributed_rewards_total")
         for reward in life.rewards:
-            work.effects.examples += reward.corrections
+            pseudonym = self._pseudonyms.of(person)
+            work.effects.examples += decision.examples(reward.send, moment.now_ms, pseudonym, delta=reward.value)
             work.count("reward_total", reward.send.campaign, event.event or "", by=reward.value)
             if reward.late:
                 work.count("late_rewards_total", reward.send.campaign)
@@ -312,13 +347,19 @@ class Engine:
         other = event.previous_id if event.type == "alias" else event.anonymous_id
         if other is None or other == person or (event.type == "identify" and event.user_id is None):
             return
+        if work.profile(person).erased_ms is not None:  # the id may have been theirs before, and is anew
+            remember_aliases(work.profile(person), [other])
         self._merge(work, Message("move", event.message_id, other, event.at_ms, into=person, by=event.type), moment)
 
-    def _erase(self, work: Work, person: str, event: Event, moment: Moment) -> None:
-        """Forget the person; what is left is the mark that keeps old events from bringing them back."""
-        self._decider.erase(work, person, moment)
-        work.replace(person, Profile(erased_ms=max(event.record_ms, event.at_ms)))
-        work.mark(person, erased=True, clear=True)
+    def _erase(self, work: Work, place: Place, event: Event, moment: Moment) -> None:
+        """Forget the person and all their ids, and leave the proof of it in the log."""
+        person, erased_ms = place.person, max(event.record_ms, event.at_ms)
+        profile = work.profile(person)
+        for pending in profile.pending:
+            self._decider.end(work, person, Cancelled(pending, None, "erased"), moment)
+        erasure.forget(work, person, erased_ms)
+        aliases = list(dict.fromkeys([*profile.aliases, *place.path]))
+        erasure.unlink(work, person, aliases, erased_ms, event.message_id)
         version = self.config.version_hash
         work.effects.log.append(decision.erased(person, moment.now_ms, event.message_id, moment.as_of, version))
 
@@ -332,7 +373,7 @@ class Engine:
 
 def _moving(work: Work, batch: Batch) -> set[str]:
     """People of this partition whose events this batch may have to count for somebody else halfway through."""
-    named = {message.person for message in batch.messages}
+    named = {message.person for message in batch.messages} | set(batch.leaving)
     owners: set[str] = set()
     aliased = any(message.by == "alias" for message in batch.messages)
     for event in batch.naming:

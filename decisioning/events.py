@@ -23,7 +23,7 @@ from decisioning.effects import DeadLetter, Record
 from decisioning.reading import Event, Properties, camel_case, fast_event, key_counts, moment, strict_event
 from decisioning.strict import Malformed
 
-__all__ = ["Decoded", "Event", "Properties", "arrival_ms", "body", "decode", "number", "text"]
+__all__ = ["Decoded", "Event", "Properties", "arrival_ms", "body", "claimed_ms", "decode", "number", "text"]
 
 LATE_LIMIT_MS: Final = 400 * 86_400_000
 EARLY_LIMIT_MS: Final = 5 * 60_000
@@ -122,6 +122,13 @@ def arrival_ms(value: bytes) -> int | None:
         except Malformed:
             continue
     return None
+
+
+def claimed_ms(event: Event) -> int:
+    """When an event happened by its own word, where that is earlier than what it counts at."""
+    if not event.clamped or event.timestamp is None:
+        return event.at_ms
+    return min(event.at_ms, _milliseconds(event.timestamp))
 
 
 def number(values: Properties, name: str) -> float:

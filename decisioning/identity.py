@@ -16,6 +16,7 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from decisioning import erasure
 from decisioning import profile as profiles
 from decisioning.messages import Message, outgoing, pack, unpack
 from decisioning.profile import Profile, Send, Trait
@@ -79,9 +80,17 @@ def move(work: Work, message: Message, timings: dict[str, Timing], now_ms: int) 
     row = work.rows[work.slot[source] : work.slot[source] + 1].copy()
     work.replace(source, Profile(moved_to=into, erased_ms=profile.erased_ms))
     work.mark(source, moved=True, clear=True)
-    place = follow(work, into, [source])
+    return _hand_over(work, message, row, profile, timings, now_ms)
+
+
+def _hand_over(
+    work: Work, message: Message, row: NDArray[np.void], profile: Profile, timings: dict[str, Timing], now_ms: int
+) -> list[tuple[str, Cancelled]]:
+    """Give what was held under the id that moves to the person it belongs to now, here or by a message."""
+    source = message.person
+    place = follow(work, message.into, [source])
     if place.here:
-        return _add(work, place.person, source, row, profile, timings, now_ms)
+        return _add(work, message, place.person, row, profile, timings, now_ms)
     carried = Message(
         "absorb",
         id=message.id + "/absorb",
@@ -107,7 +116,7 @@ def _move_again(
         return [] if len(onward.path) > MAX_HOPS else move(work, onward, timings, now_ms)
     profile.moved_to = message.into  # a shared device: later events go to the new owner, nothing is merged
     work.touch(message.person)
-    return []
+    return _hand_over(work, message, np.zeros(1, ROW), Profile(), timings, now_ms)  # but whose it is must be known
 
 
 def absorb(work: Work, message: Message, timings: dict[str, Timing], now_ms: int) -> list[tuple[str, Cancelled]]:
@@ -120,19 +129,24 @@ def absorb(work: Work, message: Message, timings: dict[str, Timing], now_ms: int
     row = np.zeros(1, ROW)
     row[0] = feature_rows.decode(unpack(message.row))
     profile = profiles.decode(unpack(message.profile))
-    return _add(work, place.person, message.source, row, profile, timings, now_ms)
+    return _add(work, message, place.person, row, profile, timings, now_ms)
 
 
 def _add(
     work: Work,
+    message: Message,
     person: str,
-    source: str,
     row: NDArray[np.void],
     profile: Profile,
     timings: dict[str, Timing],
     now_ms: int,
 ) -> list[tuple[str, Cancelled]]:
-    """Make what was held under `source` part of a person who lives here."""
+    """Make what was held under an id part of a person who lives here, unless it was merged before they were erased."""
+    source = message.source or message.person
+    erased_ms = work.profile(person).erased_ms
+    if erased_ms is not None and message.at_ms <= erased_ms:
+        erasure.unlink(work, person, [source, *profile.aliases], erased_ms, message.id)
+        return [(person, Cancelled(pending, None, "erased")) for pending in profile.pending]
     if row["at_ms"][0]:
         work.absorb_row(person, row)
     ended = merge_profiles(work.profile(person), profile, source, timings, now_ms)

@@ -167,7 +167,7 @@ def _campaign(
     if name in timing.goals:
         triggers.reach(profile, plan.id, any_per, Mark(GOAL, event.at_ms, event.message_id))
         named = text(event.props, "decision_id")
-        reward = settle(profile, plan, body, named, event.at_ms, now_ms)
+        reward = settle(profile, plan, body, named, event.at_ms)
         life.rewards += [] if reward is None else [reward]
         life.stranger = named is not None and all(send.decision_id != named for send in profile.sends)
     if name in timing.cancel_on or name in timing.goals:

@@ -29,11 +29,13 @@ class Message(msgspec.Struct, omit_defaults=True):
     - `event`: `value` is an event that counts for `person`; `at_ms` its record's own time.
     - `move`: whatever is held under `person` belongs to `into` from now on, because `by` said so.
     - `absorb`: `row` and `profile` (base64) of `source` are to be added to `person`'s.
+    - `erase`: `person` is to be forgotten if it belongs to one of the ids in `path`, which are those of somebody who
+      was erased; events up to `at_ms` are as if they had never been. With 0 that somebody was idle for too long.
 
-    `path` holds the ids it went through, so that a circle of aliases is noticed.
+    `path` otherwise holds the ids it went through, so that a circle of aliases is noticed.
     """
 
-    kind: Literal["event", "move", "absorb"]
+    kind: Literal["event", "move", "absorb", "erase"]
     id: str
     person: _Id
     at_ms: int

@@ -11,8 +11,6 @@ from typing import Any
 
 from msgspec import structs
 
-from decisioning.decision import examples
-from decisioning.effects import Outgoing
 from decisioning.eligibility import last_send
 from decisioning.plan import Plan, value_at
 from decisioning.profile import Profile, Send
@@ -25,12 +23,9 @@ class Reward:
     send: Send
     value: float
     late: bool
-    corrections: list[Outgoing]
 
 
-def settle(
-    profile: Profile, plan: Plan, body: dict[str, Any], decision_id: str | None, at_ms: int, now_ms: int
-) -> Reward | None:
+def settle(profile: Profile, plan: Plan, body: dict[str, Any], decision_id: str | None, at_ms: int) -> Reward | None:
     """Credit a goal event to the decision it names, else to the campaign's latest send within its window.
 
     The profile remembers it: a decision is credited once, however often its goal is reached.
@@ -53,4 +48,4 @@ def settle(
     profile.sends = [structs.replace(s, rewarded=True) if s is send else s for s in profile.sends]
     value = value_at(plan.goal.value, body, 1.0)
     late = at_ms - send.at_ms > plan.goal.within_ms
-    return Reward(send, value, late, examples(send, now_ms, delta=value))
+    return Reward(send, value, late)

@@ -189,6 +189,9 @@ class Example(_Record):
     reward: float
     correction: bool
     delta: float | None = Field(default=None, description="Of a correction: what to add to the reward.")
+    pseudonym: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,32}:[0-9a-f]{32}$")] | None = Field(
+        default=None, description="Stands for the person: <key id>:<keyed hash>; absent without a key."
+    )
     at: AwareDatetime
 
     @model_validator(mode="after")

@@ -53,10 +53,11 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """A timer that ended without a decision to send, and the event that ended it (None: it had no room)."""
+    """A timer that ended without a decision to send, the event that ended it (None: none did), and the reason code."""
 
     pending: Pending
     by: str | None
+    reason: str = "cancelled"
 
 
 def due_ms(first_ms: int, moved_ms: int, timing: Timing) -> int:
@@ -88,7 +89,7 @@ def trigger(
     if by is not None:
         return Cancelled(opened, by.message_id)
     if len(profile.pending) >= MAX_PENDING or _bytes(profile) + _timer_bytes(opened) > MAX_TIMERS_BYTES:
-        return Cancelled(opened, None)
+        return Cancelled(opened, None, "not_eligible")
     profile.pending.append(opened)
     return None
 
@@ -196,7 +197,7 @@ def shed(profile: Profile) -> list[Cancelled]:
         size = _bytes(profile)
     given_up = []
     while len(profile.pending) > MAX_PENDING or size > MAX_TIMERS_BYTES:
-        given_up.append(Cancelled(profile.pending.pop(), None))
+        given_up.append(Cancelled(profile.pending.pop(), None, "not_eligible"))
         size -= _timer_bytes(given_up[-1].pending)
     return given_up
 

@@ -107,9 +107,18 @@ class Work:
                 kept = self.rows["flags"][slot] & ~np.uint32(flag)
                 self.rows["flags"][slot] = kept | (np.uint32(flag) if wanted else np.uint32(0))
         if clear:
+            self._signals.pop(slot, None)
+            self._evaluated.pop(slot, None)
             self.rows["values"][slot] = 0.0
             self.rows["at_ms"][slot] = 0.0
             self.rows["zone"][slot] = 0
+        self.changed_rows[slot] = True
+
+    def forget_messages(self, person: str) -> None:
+        """Let nothing be known of the messages a person sent."""
+        slot = self.slot[person]
+        self.rows["ring"][slot] = 0
+        self.rows["count"][slot] = 0
         self.changed_rows[slot] = True
 
     def is_new(self, person: str, message_id: str) -> bool:

@@ -26,6 +26,7 @@ from streams.partition import Partition, Place
 from streams.seams import INPUTS, RefusedError, UnknownOutcomeError
 from streams.settings import Settings
 from streams.store import RedisStore, Scripts
+from streams.sweep import Sweep
 from streams.transport import Consumer, Transport
 
 SESSION_TIMEOUT_S: Final = 6.0  # the broker's minimum: how long a killed worker's partitions wait
@@ -199,6 +200,8 @@ class Shell:
         self._partitions = partitions
         self._start(self._ends.run())
         self._start(self._report())
+        keep_ms = self._engine.config.retention.profile_ms
+        self._start(Sweep(lambda: self.owners, self._store, self._clock, keep_ms).run())
         await self.app.start()
         self._start(self._crashed())
 
@@ -277,10 +280,12 @@ class Shell:
     def _partition(self, number: int) -> Partition:
         commit = None if self._settings.delivery == "exactly_once" else self.consumer.commit_offsets
         log = KafkaLog(self._cluster, number, commit)
-        store = RedisStore(self._scripts, self._settings.topic(self._settings.group), number)
         most = max(LEAST_CACHED_PEOPLE, CACHED_PEOPLE // self._partitions)
         place = Place(number, self._partitions, most, self._versions)
-        return Partition(place, self._engine, log, store, self._clock, self._metrics)
+        return Partition(place, self._engine, log, self._store(number), self._clock, self._metrics)
+
+    def _store(self, number: int) -> RedisStore:
+        return RedisStore(self._scripts, self._settings.topic(self._settings.group), number)
 
     # Tasks
 

@@ -39,6 +39,8 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True):
         The time it was computed at.
     fire_until_ms
         Timers due at or before this fired in it; None: none did.
+    expired
+        People who were proposed to it as idle for too long.
     partitions
         How many partitions `events` had.
     versions
@@ -49,6 +51,7 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True):
     offsets: dict[str, int]
     now_ms: int
     fire_until_ms: int | None = None
+    expired: list[str] = []
     partitions: int
     versions: dict[str, str] = {}
 

@@ -44,6 +44,10 @@ app.add_typer(topics_app, name="topics")
 ConfigFlag = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="The campaigns' YAML file.")]
 KafkaFlag = Annotated[str | None, typer.Option("--kafka", metavar="HOST:PORT", help="Kafka's address.")]
 RedisFlag = Annotated[str | None, typer.Option("--redis", metavar="URL", help="Redis's address.")]
+GroupFlag = Annotated[str | None, typer.Option("--group", metavar="TEXT", help="The consumer group.")]
+UserArgument = Annotated[
+    str, typer.Argument(metavar="USER", help="Any id of the person; after -- if it begins with -.")
+]
 PrefixFlag = Annotated[str | None, typer.Option("--topic-prefix", metavar="TEXT", help="Before every topic's name.")]
 
 
@@ -143,7 +147,7 @@ def worker(
     config: ConfigFlag = None,
     kafka: KafkaFlag = None,
     redis: RedisFlag = None,
-    group: Annotated[str | None, typer.Option("--group", metavar="TEXT", help="The consumer group.")] = None,
+    group: GroupFlag = None,
     topic_prefix: PrefixFlag = None,
     delivery: Annotated[
         str | None, typer.Option("--delivery", metavar="MODE", help="exactly_once or at_least_once.")
@@ -221,6 +225,53 @@ def explain(
 
     settings = None if log else _settings(kafka=kafka, topic_prefix=topic_prefix)
     raise typer.Exit(explain_decision(decision_id, log, settings))
+
+
+@app.command(epilog="Example: decisioning erase u-17 --kafka localhost:9092")
+def erase(
+    user: UserArgument,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the proof, and print it.")] = True,
+    timeout: Annotated[float, typer.Option(min=1, max=86_400, metavar="SECONDS", help="How long.")] = 60.0,
+    kafka: KafkaFlag = None,
+    topic_prefix: PrefixFlag = None,
+) -> None:
+    """Have a person forgotten.
+
+    Under all their ids; the proof, a record of decision-log, goes to stdout. Exit 1 if none appears in time.
+    """
+    from streams.erasing import erase_person
+
+    settings = _settings(kafka=kafka, topic_prefix=topic_prefix)
+    raise typer.Exit(erase_person(user, settings, timeout, _say, wait=wait))
+
+
+@app.command(epilog="Example: decisioning export u-17 > u-17.json")
+def export(
+    user: UserArgument,
+    kafka: KafkaFlag = None,
+    redis: RedisFlag = None,
+    group: GroupFlag = None,
+    topic_prefix: PrefixFlag = None,
+) -> None:
+    """Print everything held about a person.
+
+    As JSON; reads only. Exit 1 if nothing is held.
+    """
+    from streams.exporting import export_person
+
+    settings = _settings(kafka=kafka, redis=redis, group=group, topic_prefix=topic_prefix)
+    raise typer.Exit(export_person(user, settings, _say))
+
+
+@app.command(epilog="Example: decisioning pseudonym u-17")
+def pseudonym(user: UserArgument) -> None:
+    """Print what stands for a person in examples.
+
+    A line for each key of DECISIONING_PSEUDONYM_KEY, the one in use first.
+    """
+    from streams.erasing import print_pseudonyms
+
+    raise typer.Exit(print_pseudonyms(user, _settings()))
 
 
 @app.command(epilog="Example: decisioning simulate --people 500 --rate 50 --seconds 600 > events.jsonl")

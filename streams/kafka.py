@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any, Final, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -112,6 +112,21 @@ class Cluster:
         finally:
             await asyncio.sleep(0)  # stopping it before its tasks have run raises CancelledError
             await reader.stop()
+
+    async def records(self, place: TopicPartition, start: int, end: int) -> AsyncGenerator[tuple[list[Any], int], None]:
+        """What was committed to a partition from start on, in chunks with the position after each, until past end."""
+        async with self.reading(place, start) as reader:
+            position, idle = start, 0
+            while position < end:
+                request = reader.getmany(place, timeout_ms=POLL_MS, max_records=CHUNK_RECORDS)
+                records = (await _settled(request)).get(place, [])
+                after = await _settled(reader.position(place))
+                idle = 0 if after > position else idle + 1
+                if idle * POLL_MS > REQUEST_TIMEOUT_S * 1000:
+                    raise UnknownOutcomeError(f"{place.topic} does not go on at {position}, expected up to {end}")
+                if after > position:
+                    position = after
+                    yield records, position
 
     async def partitions(self) -> dict[str, int]:
         """All topics there are and their numbers of partitions; naming one could create it."""
@@ -257,18 +272,9 @@ class KafkaLog:
 
     async def changelog(self, start: int, end: int) -> AsyncGenerator[tuple[list[Entry], int], None]:
         """See `seams.Log`."""
-        async with self._cluster.reading(self._changelog, start) as reader:
-            position, idle = start, 0
-            while position < end:
-                request = reader.getmany(self._changelog, timeout_ms=POLL_MS, max_records=CHUNK_RECORDS)
-                records = (await _settled(request)).get(self._changelog, [])
-                after = await _settled(reader.position(self._changelog))
-                idle = 0 if after > position else idle + 1
-                if idle * POLL_MS > REQUEST_TIMEOUT_S * 1000:
-                    raise UnknownOutcomeError(f"the changelog does not go on at {position}, expected up to {end}")
-                if after > position:
-                    position = after
-                    yield [Entry(record.offset, record.key, record.value) for record in records], position
+        async with aclosing(self._cluster.records(self._changelog, start, end)) as chunks:
+            async for records, position in chunks:
+                yield [Entry(record.offset, record.key, record.value) for record in records], position
 
     async def begin(self) -> None:
         """See `seams.Log`."""

@@ -30,6 +30,10 @@ COUNTED: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
     "expression_errors_total": (("where",), "Rules that met missing or mistyped data and counted as false."),
     "asleep_variants_total": (("campaign", "slot"), "Variants left out: their text or rule did not work out."),
     "erased_events_total": ((), "Events of erased people, dropped."),
+    "expired_profiles_total": (
+        (),
+        "People forgotten because nothing was heard of them for as long as profiles are kept.",
+    ),
     "dropped_traits_total": ((), "Traits that found no room: too large, or more than a person may have."),
     "trimmed_events_total": ((), "Trigger events too large to be kept whole: rules and texts see their short values."),
     "unattributed_rewards_total": ((), "Outcomes of decisions that are not or no longer known."),

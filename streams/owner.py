@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import itertools
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import structlog
@@ -25,6 +25,7 @@ INBOX_STEPS: Final = 2  # of one input; beyond it is not read on
 SAMPLES: Final = 64
 FIRST_RETRY_S: Final = 0.05
 LAST_RETRY_S: Final = 2.0
+EXPIRED_AT_ONCE: Final = 100  # people of a step: its marker names them
 
 _epochs = itertools.count(1)
 _log = structlog.get_logger(__name__)
@@ -131,6 +132,7 @@ class Owner:
         self._samples: deque[tuple[int, Mapping[str, int]]] = deque()
         self._asked = False
         self._horizon_ms = 0  # everything published until then was read
+        self._expired: list[str] = []
 
     # Called from outside
 
@@ -156,6 +158,11 @@ class Owner:
         if self._samples and (self._samples[-1][1] == ends or len(self._samples) == SAMPLES):
             self._samples.pop()  # the later sample says more, or there is no room for both
         self._samples.append((at_ms, ends))
+        self._wake.set()
+
+    def expire(self, people: Sequence[str]) -> None:
+        """Take in who seems to have been idle for too long; who was said before and still waits is forgotten."""
+        self._expired = list(people)
         self._wake.set()
 
     def stop(self) -> None:
@@ -224,8 +231,9 @@ class Owner:
             self._positions = offsets
             due_ms = self._partition.next_due_ms()
             fire = due_ms is not None and due_ms <= self._horizon_ms
-            if events or internal or fire:
-                await self._partition.step(events, internal, offsets, self._horizon_ms if fire else None)
+            expired, self._expired = self._expired[:EXPIRED_AT_ONCE], self._expired[EXPIRED_AT_ONCE:]
+            if events or internal or fire or expired:
+                await self._partition.step(events, internal, offsets, self._horizon_ms if fire else None, expired)
                 await asyncio.sleep(0)  # others' turn, however much there is to do here
             await self._reopen()
 
@@ -250,7 +258,8 @@ class Owner:
             self._wake.clear()  # before looking, so that nothing that comes from now on is overlooked
             self._absorb_positions()
             wait_s = self._ask_if_due()
-            if any(inbox.records for inbox in self._inboxes.values()) or (wait_s is not None and wait_s <= 0):
+            arrived = any(inbox.records for inbox in self._inboxes.values())
+            if arrived or self._expired or (wait_s is not None and wait_s <= 0):
                 return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):

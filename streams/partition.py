@@ -140,6 +140,7 @@ class Partition:
         internal: Sequence[Record],
         offsets: Mapping[str, int],
         fire_until_ms: int | None = None,
+        expired: Sequence[str] = (),
     ) -> None:
         """Handle what was read, and fire what is due; see STEP above.
 
@@ -151,6 +152,8 @@ class Partition:
             Input -> next offset to read after these.
         fire_until_ms
             Timers due at or before this fire; None: none.
+        expired
+            People who seem to have been idle for longer than anything is kept.
 
         Raises
         ------
@@ -164,6 +167,7 @@ class Partition:
         if fire_until_ms is not None:
             batch.due = self._due.until(fire_until_ms, DUE_AT_ONCE)
             batch.fire_until_ms = fire_until_ms
+        batch.expired = expired
         started_s = self._timed("decode", started_s)
         await self._load(batch)  # 1
         started_s = self._timed("fetch", started_s)
@@ -172,7 +176,7 @@ class Partition:
         self._timed("decide", started_s)
         due = dict.fromkeys(batch.due) | effects.due  # whom the engine does not name has no timer left
         after = Meta(self._meta.n + 1, NOTHING, offsets, self._place.partitions, "", now_ms)
-        await self._commit(effects, due, after, fire_until_ms)
+        await self._commit(effects, due, after, batch)
         self._cache.trim()
         self._metrics.count(effects.counts)
         self._report()
@@ -249,9 +253,7 @@ class Partition:
             rows, profiles = await self._view.read(self._meta, people)
             self._cache.load(people, rows, profiles)
 
-    async def _commit(
-        self, effects: Effects, due: Mapping[str, int | None], after: Meta, fire_until_ms: int | None
-    ) -> None:
+    async def _commit(self, effects: Effects, due: Mapping[str, int | None], after: Meta, batch: Any) -> None:
         """Transaction and APPLY."""
         started_s = begun_s = self._clock.monotonic_s()
         images = self._images(effects, due)
@@ -262,7 +264,8 @@ class Partition:
             n=after.n,
             offsets=dict(after.offsets),
             now_ms=after.at_ms,
-            fire_until_ms=fire_until_ms,
+            fire_until_ms=batch.fire_until_ms,
+            expired=list(batch.expired),
             partitions=after.partitions,
             versions=dict(self._place.versions),
         )

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from decisioning import pseudonyms
+from decisioning.pseudonyms import Pseudonyms
 from streams.failure import WRONG_USE, Failure
 
 PREFIX: Final = "DECISIONING_"
@@ -35,6 +37,13 @@ def _fits(value: str, info: ValidationInfo) -> str:
     """Check a text against the field's own form; the message that people read is made in `load`."""
     if not _FORMS[str(info.field_name)](value):
         raise ValueError("wrong form")
+    return value
+
+
+def _keys(value: SecretStr | None) -> SecretStr | None:
+    """Check that pseudonyms can be made with it."""
+    if value is not None:
+        pseudonyms.parse(value.get_secret_value())
     return value
 
 
@@ -114,11 +123,10 @@ class Settings(BaseSettings):
         description="a port from 0 to 65535; 0 takes a free one",
         examples=["6066"],
     )
-    pseudonym_key: SecretStr | None = Field(
+    pseudonym_key: Annotated[SecretStr | None, AfterValidator(_keys)] = Field(
         None,
-        min_length=16,
-        description="a secret of at least 16 characters",
-        examples=["$(openssl rand -hex 32)"],
+        description="id:secret with a secret of at least 16 characters; older keys may follow, with commas between",
+        examples=["2026:$(openssl rand -hex 32)"],
     )
     public_url: Formed | None = Field(
         None, description="the https:// address people reach us at", examples=["https://mail.example.com"]
@@ -169,6 +177,12 @@ class Settings(BaseSettings):
         """Where Redis is, without user and password: safe to print."""
         url = urlsplit(self.redis)
         return url.path if url.scheme == "unix" else f"{url.hostname}:{url.port or 6379}{url.path}"
+
+    @property
+    def pseudonyms(self) -> Pseudonyms:
+        """What stands for people outside of the decision path; nothing without a key."""
+        key = self.pseudonym_key
+        return Pseudonyms() if key is None else pseudonyms.parse(key.get_secret_value())
 
     def topic(self, name: str) -> str:
         """Full name of one of our topics."""

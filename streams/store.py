@@ -109,6 +109,19 @@ class RedisStore:
             profiles += some_profiles
         return rows, profiles
 
+    async def some_rows(self, cursor: int, most: int) -> tuple[int, dict[bytes, bytes]]:
+        """Go on through all rows from a cursor (0: the beginning, and the end); beside the protocol, at no step."""
+        found: tuple[int, dict[bytes, bytes]]
+        found = await _asked(lambda: self._scripts.client.hscan(self.keys[1], cursor, count=most))
+        return found
+
+    async def their_profiles(self, people: Sequence[bytes]) -> list[bytes | None]:
+        """Profiles of people, likewise at no step."""
+        if not people:
+            return []
+        found: list[bytes | None] = await _asked(lambda: self._scripts.client.hmget(self.keys[2], list(people)))
+        return found
+
     async def due(self, n: int) -> dict[str, int]:
         """See `seams.Store`."""
         due: dict[str, int] = {}

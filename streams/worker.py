@@ -105,7 +105,9 @@ async def _serve(settings: Settings, config: Config) -> None:
         ) from None
     scripts = Scripts(connect(settings.redis))
     versions = {"configuration": config.version_hash}
-    shell = Shell(settings, Engine(config, _links(settings)), cluster, scripts, metrics, _fail, versions)
+    shell = Shell(
+        settings, Engine(config, _links(settings), settings.pseudonyms), cluster, scripts, metrics, _fail, versions
+    )
     health.shell = shell
     for campaign, field, effect in _without_effect(config):
         _log.warning("not applied by this release", campaign=campaign, field=field, effect=effect)

@@ -371,6 +371,7 @@ class CountingBatch:
     offset: int = 0
     due: Sequence[str] = ()
     fire_until_ms: int | None = None
+    expired: Sequence[str] = ()
 
 
 class CountingEngine:

@@ -37,6 +37,7 @@ class Replay:
         if marker.fire_until_ms is not None:
             ready = [(due_ms, person) for person, due_ms in self._due.items() if due_ms <= marker.fire_until_ms]
             batch.due, batch.fire_until_ms = [person for _, person in sorted(ready)], marker.fire_until_ms
+        batch.expired = marker.expired
         while missing := self._engine.reads(self._state, batch):
             self._rows.add_new(sorted(missing))
         effects = self._engine.step(self._state, batch, marker.now_ms)

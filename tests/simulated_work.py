@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from decisioning.localtime import iso
+from decisioning.localtime import DAY_MS, iso
 from decisioning.partitioner import partition_of
 from tests.play import CAMPAIGN, CONFIG, config
 
@@ -24,6 +24,7 @@ EVERYBODYS = -1  # number of the story that all others need: who people are
 DAMAGED = (b"{", b"\xff\xfe", b"[]", b'{"type":"track"}')
 
 SETUP = config(
+    retention={"profile": "1d"},
     campaigns=[
         CONFIG["campaigns"][0]
         | {
@@ -67,6 +68,8 @@ class Workload:
     merged: set[str] = field(default_factory=set)  # known people who were somebody else before
     erased: dict[str, int] = field(default_factory=dict)  # person who asked for it -> number of the story
     uniting: set[int] = field(default_factory=set)  # stories with two people who turn out to be one
+    forgotten: dict[str, int] = field(default_factory=dict)  # all ids of those, likewise
+    idle: dict[str, int] = field(default_factory=dict)  # people whom nothing was heard of lately, likewise
     damaged: int = 0
     stories: dict[str, int] = field(default_factory=dict)  # message id -> number of the story it belongs to
     ids: dict[bytes, str] = field(default_factory=dict)  # value of a record -> message id
@@ -216,16 +219,34 @@ def _renamed(work: Workload, user: str, cart: str, at_ms: int) -> None:
 
 
 def _erased(work: Workload, user: str, cart: str, at_ms: int) -> None:
-    """Somebody asks to be forgotten while a timer of theirs runs."""
-    person = f"e{cart}"
+    """Somebody asks to be forgotten while a timer of theirs runs, perhaps just after they were a visitor."""
+    person, visitor = f"e{cart}", f"v{cart}"
     work.identify(work.start_ms, person)
     message_id = work.track(at_ms, person, "Product Added", cart)
+    if work.chance.random() < 0.5:
+        added = work.track(at_ms, None, "Product Added", f"{cart}-v", anonymous=visitor)
+        work.identify(at_ms + work.chance.choice((0, 1)), person, anonymous=visitor, orderly=True)
+        # Read after the erasure, which a slow partition may be, it is as if it had never been.
+        work.expect(added, "erased|no_address|unheard", at_ms + DELAY_MS)
+        work.merged.add(person)
+        work.forgotten[visitor] = work.story
+        work.uniting.add(work.story)
     # A copy that overtakes the trigger would leave nothing of it, not even a line in the log.
     work.event(at_ms + work.chance.choice((1, 500, DELAY_MS - 1)), person, type="delete", orderly=True)
-    work.erased[person] = work.story
+    work.erased[person] = work.forgotten[person] = work.story
     work.expect(message_id, "erased", at_ms + DELAY_MS)
+
+
+def _idle(work: Workload, user: str, cart: str, at_ms: int) -> None:
+    """What is heard of somebody is days old."""
+    person = f"i{cart}"
+    for later_ms in (0, 5_000):
+        work.event(at_ms + later_ms, person, type="page", name="old", timestamp=iso(at_ms - 3 * DAY_MS))
+    work.idle[person] = work.story
+    work.merged.add(person)
 
 
 STORIES = (
     _plain, _plain, _at_once, _cancelled, _cancelled, _restarted, _misrouted, _anonymous, _anonymous, _renamed, _erased,
+    _idle,
 )  # fmt: skip

@@ -288,6 +288,13 @@ class World:
         some = {name: offset for name, offset in kept.items() if self.chance.random() < 0.3}
         self.kafka.visible[number] = Committed(some, "")
 
+    def sweep(self) -> None:
+        """Propose everybody to whoever is the owner: only those who have been idle may be forgotten."""
+        for worker in self.workers:
+            for number, owner in worker.owners.items():
+                if owner.ready and not worker.dead:
+                    owner.expire(sorted(self.redis[number].rows))
+
     def compact(self) -> None:
         for journal in self.kafka.changelog:
             journal.compact()
@@ -327,6 +334,8 @@ class World:
                 self.loop.call_later(self.chance.random() * FAULTS_END_S, self._do, name, deed)
         for _ in range(12):
             self.loop.call_later(self.chance.random() * FAULTS_END_S, self.replicate)
+        for _ in range(4):
+            self.loop.call_later(self.chance.random() * FAULTS_END_S, self._do, "sweep", self.sweep)
         for planned in self.work.records:
             self.loop.call_at((planned.at_ms - START_MS) / 1e3, self._produce, planned)
 
@@ -356,8 +365,8 @@ class World:
         self.rebalance()
         while not self._settled() and self.loop.time() < MOST_S:  # noqa: ASYNC110 - nobody is told when all is settled
             await asyncio.sleep(1.0)
-        if self.loop.time() < MOST_S:
-            await asyncio.sleep(15.0)  # whatever is still on its way arrives
+        self.sweep()
+        await asyncio.sleep(15.0)  # whatever is still on its way arrives
         for worker in self.workers:
             worker.kill()
         await asyncio.sleep(0.01)

@@ -21,6 +21,9 @@ COMMANDS = (
     "worker",
     "backtest",
     "explain",
+    "erase",
+    "export",
+    "pseudonym",
     "simulate",
     "demo",
     "topics",
@@ -112,6 +115,12 @@ def test_without_a_command_the_help_is_shown(run: Any, arguments: tuple[str, ...
         ("worker", "--delivery", "never"),
         ("worker",),
         ("topics", "create", "--partitions", "0"),
+        ("erase",),
+        ("erase", ""),
+        ("erase", "u1", "--timeout", "0"),
+        ("export", "x" * 513),
+        ("export", "\udcff"),
+        ("pseudonym", "u1"),
     ],
 )
 def test_wrong_use_is_one_line_and_exit_2(run: Any, arguments: tuple[str, ...]) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 from streams.metrics import Metrics
-from streams.owner import INBOX_STEPS, STEP_RECORDS, Owner
+from streams.owner import EXPIRED_AT_ONCE, INBOX_STEPS, STEP_RECORDS, Owner
 from streams.seams import FencedError, UnknownOutcomeError
 from streams.transport import Fetched
 from tests.shell_world import FakeClock
@@ -20,6 +20,7 @@ class Steps:
     def __init__(self) -> None:
         self.offsets: Mapping[str, int] = {"events": 0, "internal": 0}
         self.steps: list[tuple[list[int], list[int], int | None]] = []
+        self.expired: list[list[str]] = []
         self.due_ms: int | None = None
         self.starts = 0
         self.fail: list[Exception] = []
@@ -29,11 +30,19 @@ class Steps:
     async def start(self) -> None:
         self.starts += 1
 
-    async def step(self, events: list[Any], internal: list[Any], offsets: Mapping[str, int], until: int | None) -> None:
+    async def step(
+        self,
+        events: list[Any],
+        internal: list[Any],
+        offsets: Mapping[str, int],
+        until: int | None,
+        expired: Sequence[str] = (),
+    ) -> None:
         await asyncio.sleep(0)
         self.during()
         if self.fail:
             raise self.fail.pop()
+        self.expired.append(list(expired))
         self.steps.append(([r.offset for r in events], [r.offset for r in internal], until))
         self.offsets = dict(offsets)
         self.step_number += 1
@@ -211,3 +220,16 @@ def test_an_idle_partition_makes_no_steps() -> None:
         assert desk.owner.positions["internal"] == 7
 
     assert run(scenario).partition.steps == []
+
+
+def test_idle_people_are_given_to_steps_of_their_own_a_bounded_number_at_a_time() -> None:
+    """Whoever the sweep proposes wakes the owner; a later proposal replaces what still waits."""
+
+    async def scenario(desk: Desk) -> None:
+        people = [f"u{number}" for number in range(EXPIRED_AT_ONCE + 5)]
+        desk.owner.expire(people)
+        await until(lambda: len(desk.partition.expired) == 2)
+        assert desk.partition.expired == [people[:EXPIRED_AT_ONCE], people[EXPIRED_AT_ONCE:]]
+        await quiet()
+
+    assert len(run(scenario).partition.steps) == 2

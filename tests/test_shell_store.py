@@ -223,3 +223,31 @@ def test_a_torn_write_is_known_as_such(redis_url: str) -> None:
         await client.aclose()
 
     asyncio.run(scenario())
+
+
+def test_all_rows_are_passed_by_once_beside_the_protocol(redis_url: str) -> None:
+    """From cursor 0 back to 0 everybody is seen, with their profiles on request; the view is where it was."""
+
+    async def go() -> None:
+        client = connect(redis_url)
+        store = RedisStore(Scripts(client), uuid.uuid4().hex, 0)
+        try:
+            await sealed(store)
+            people = [f"u{number}" for number in range(3000)]
+            rows = [b"row of " + person.encode() for person in people]
+            await store.apply(START, NEXT, Changes(people, rows, {"u7": b"profile"}, {}))
+            seen: dict[bytes, bytes] = {}
+            cursor, turns = 0, 0
+            while turns == 0 or cursor:
+                cursor, some = await store.some_rows(cursor, 500)
+                seen |= some
+                turns += 1
+            assert seen == {person.encode(): row for person, row in zip(people, rows, strict=True)}
+            assert turns > 3
+            assert await store.their_profiles([b"u7", b"u8"]) == [b"profile", None]
+            assert await store.their_profiles([]) == []
+            assert await store.meta() == NEXT
+        finally:
+            await client.aclose()
+
+    asyncio.run(go())

@@ -75,6 +75,8 @@ class Worker:
             "DECISIONING_TOPIC_PREFIX": settings.topic_prefix,
             "DECISIONING_GROUP": settings.group,
         }
+        if settings.pseudonym_key is not None:
+            environment["DECISIONING_PSEUDONYM_KEY"] = settings.pseudonym_key.get_secret_value()
         words = [*command, "worker", "--config", str(config), "--web-host", host, "--web-port", str(self.port)]
         with self.output.open("w") as output:
             self.process = subprocess.Popen(words, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
@@ -98,6 +100,11 @@ class Worker:
         """Send a signal and wait; returns the exit code."""
         self.process.send_signal(how)
         return self.process.wait(DEADLINE_S)
+
+
+def who(event: dict[str, Any]) -> str:
+    """Key of an event."""
+    return str(event.get("userId") or event["anonymousId"])
 
 
 class Shop:
@@ -130,7 +137,7 @@ class Shop:
             await producer.start()
             try:
                 for event in events:
-                    key = event["userId"].encode() if isinstance(event, dict) else b"someone"
+                    key = who(event).encode() if isinstance(event, dict) else b"someone"
                     value = json.dumps(event).encode() if isinstance(event, dict) else event
                     await producer.send_and_wait(self.settings.topic("events"), value, key=key)
                     await asyncio.sleep(pause_s)
