@@ -9,20 +9,22 @@ from typing import Any
 import orjson
 from msgspec import structs
 
-from decisioning import decision
+from decisioning import decision, followups, lifecycle
 from decisioning.choice import Choices, choose_channel, choose_group, choose_send_time, choose_variants
 from decisioning.config import Config
 from decisioning.decision import AsOf, Outcome
 from decisioning.eligibility import Case, Verdict, address_of, examine, fatigue_of, zone_of
+from decisioning.events import Event
+from decisioning.followups import DECISION_SENT
 from decisioning.lifecycle import CHANNELS
 from decisioning.localtime import DAY_MS
-from decisioning.plan import Plan
-from decisioning.profile import MAX_RESERVATIONS, MAX_SENDS, Pending, Reservation, Send, count_day
+from decisioning.plan import Plan, by_event
+from decisioning.profile import MAX_RESERVATIONS, MAX_SENDS, Pending, Profile, Reservation, Send, count_day
 from decisioning.triggers import Cancelled, cancelled_by
 from decisioning.unsubscribe import Links
 from decisioning.view import UserView, environment
 from decisioning.work import Work
-from features.signals import SENT
+from features.signals import CLICKED, OPENED, SENT
 from features.vector import NAMES, named
 
 DEFERRED = "deferred:quiet_hours"
@@ -45,6 +47,7 @@ class Decider:
         self.config = config
         self.plans = plans
         self.links = links
+        self.by_event = by_event(plans.values())
         self._kept_ms = {
             plan.id: max(plan.campaign.cooldown_ms, plan.goal.within_ms + CORRECTABLE_MS if plan.goal else 0)
             for plan in plans.values()
@@ -63,11 +66,37 @@ class Decider:
         if ready:
             work.evaluate(list(dict.fromkeys(person for _, person, *_ in ready)), moment.now_ms)
         for _, person, _, _, pending in sorted(ready, key=lambda entry: entry[:4]):
+            if not self._still_due(work.profile(person), pending, until_ms):
+                continue
             outcome = self._decide(work, person, pending, moment)
             work.touch(person)
             if outcome is not None:
                 work.profile(person).pending.remove(pending)
                 self._record(work, outcome)
+                self._follow_up(work, outcome, moment)
+
+    def happen(self, work: Work, person: str, event: Event, body: dict[str, Any], moment: Moment) -> None:
+        """Let a `track` event act on a person; `body` is empty where it means nothing to any campaign."""
+        plans = self.by_event.get(event.event or "", [])
+        user = self.view(work, person, moment.now_ms)
+        life = lifecycle.advance(work.profile(person), plans, event, body, person, user, moment.now_ms)
+        for where in life.errors:
+            work.count("expression_errors_total", where)
+        if life.trimmed:
+            work.count("trimmed_events_total")
+        for cancelled in life.ended:
+            self.end(work, person, cancelled, moment)
+        if life.stranger:
+            work.count("unattributed_rewards_total")
+        for reward in life.rewards:
+            work.effects.examples += reward.corrections
+            work.count("reward_total", reward.send.campaign, event.event or "", by=reward.value)
+            if reward.late:
+                work.count("late_rewards_total", reward.send.campaign)
+        if life.engaged is not None:
+            channel, what = life.engaged
+            kind = OPENED if what == lifecycle.OPENED else CLICKED
+            work.signal(person, kind, event.at_ms, 0.0, CHANNELS.index(channel))
 
     def end(self, work: Work, person: str, cancelled: Cancelled, moment: Moment) -> None:
         """Record a timer that ended before it was due: cancelled, or without room."""
@@ -88,6 +117,20 @@ class Decider:
         profile = work.profile(person)
         fatigue = fatigue_of(self.config, profile, now_ms)
         return UserView(person, profile, now_ms, fatigue, lambda: named(work.vector(person, now_ms)))
+
+    def _still_due(self, profile: Profile, pending: Pending, until_ms: int) -> bool:
+        """Whether no decision made before it in this step has cancelled or moved a timer."""
+        if DECISION_SENT not in self.by_event:
+            return True
+        return pending.fire_ms <= until_ms and any(pending is other for other in profile.pending)
+
+    def _follow_up(self, work: Work, outcome: Outcome, moment: Moment) -> None:
+        """Let a decision to send be an event of the person's, if that means anything to a campaign."""
+        if outcome.action != "send" or DECISION_SENT not in self.by_event:
+            return
+        sent = followups.happened(outcome)
+        if sent is not None:
+            self.happen(work, outcome.person, *sent, moment)
 
     def _decide(self, work: Work, person: str, pending: Pending, moment: Moment) -> Outcome | None:
         """The outcome of one timer; None where it waits for the end of quiet hours."""

@@ -339,8 +339,7 @@ def test_a_worker_that_cannot_start_says_so_in_one_line(shop: Shop, change: dict
 
 
 def test_what_a_worker_does_not_do_yet_is_said_at_its_start(shop: Shop) -> None:
-    """A configuration that relies on stock, send times or follow-ups is warned about, by campaign and field."""
-    shop.config = shop.config.replace("event: Product Added", "event: [Product Added, Decision Sent]", 1)
+    """A configuration that relies on stock or send times is warned about, by campaign and field."""
     shop.config = shop.config.replace(
         "channels: [email]\n", "channels: [email]\n    requires_stock: properties.product_id\n", 1
     )
@@ -348,6 +347,5 @@ def test_what_a_worker_does_not_do_yet_is_said_at_its_start(shop: Shop) -> None:
     wait_until(worker.ready, "a worker", DEADLINE_S)
     warned = [json.loads(line) for line in worker.output.read_text().splitlines() if "not applied" in line]
     assert [(line["campaign"], line["field"]) for line in warned] == [
-        ("cart", "trigger.event"),
         ("cart", "requires_stock"),
     ]
