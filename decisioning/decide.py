@@ -9,8 +9,15 @@ from typing import Any
 import orjson
 from msgspec import structs
 
-from decisioning import decision, followups, lifecycle
-from decisioning.choice import Choices, choose_channel, choose_group, choose_send_time, choose_variants
+from decisioning import because, decision, followups, lifecycle
+from decisioning.choice import (
+    MAX_CONTENT_CHARACTERS,
+    Choices,
+    choose_channel,
+    choose_group,
+    choose_send_time,
+    choose_variants,
+)
 from decisioning.config import Config
 from decisioning.decision import AsOf, Outcome
 from decisioning.eligibility import Case, Verdict, address_of, examine, fatigue_of, zone_of
@@ -19,7 +26,7 @@ from decisioning.followups import DECISION_SENT
 from decisioning.lifecycle import CHANNELS
 from decisioning.localtime import DAY_MS
 from decisioning.plan import Plan, by_event
-from decisioning.profile import MAX_RESERVATIONS, MAX_SENDS, Pending, Profile, Reservation, Send, count_day
+from decisioning.profile import MAX_PENDING, MAX_RESERVATIONS, MAX_SENDS, Pending, Profile, Reservation, Send, count_day
 from decisioning.triggers import Cancelled, cancelled_by
 from decisioning.unsubscribe import Links
 from decisioning.view import UserView, environment
@@ -103,6 +110,8 @@ class Decider:
         outcome = self._suppressed(person, cancelled.pending, moment)
         outcome.reasons = ["cancelled" if cancelled.by is not None else "not_eligible"]
         outcome.cancelled_by = cancelled.by
+        if cancelled.by is None:
+            outcome.because = because.without_room("timers", MAX_PENDING)
         self._record(work, outcome)
 
     def erase(self, work: Work, person: str, moment: Moment) -> None:
@@ -149,7 +158,10 @@ class Decider:
                 pending.deferred.append(DEFERRED)
             return None
         outcome.channel_reasons = verdict.refused
-        outcome.reasons = verdict.reasons or self._choose(work, case, verdict, outcome)
+        if verdict.reasons:
+            outcome.reasons, outcome.because = verdict.reasons, because.facts(case, verdict)
+        else:
+            outcome.reasons = self._choose(work, case, verdict, outcome)
         return outcome
 
     def _choose(self, work: Work, case: Case, verdict: Verdict, outcome: Outcome) -> list[str]:
@@ -167,6 +179,8 @@ class Decider:
             outcome.choices = Choices()
             for slot in choices.asleep:
                 work.count("asleep_variants_total", case.plan.id, slot)
+            if not choices.asleep:
+                outcome.because = because.without_room("characters", MAX_CONTENT_CHARACTERS)
             return ["not_eligible"]
         outcome.action = "send"
         outcome.address = address_of(self.config, case.profile, case.person, channel)

@@ -210,6 +210,11 @@ def explain(
         Path | None,
         typer.Option("--log", metavar="FILE", help="A decision log; default: the topic in Kafka."),
     ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Also the whole record and every draw, for an audit.")] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="What it was made with: recomputes the holdout too."),
+    ] = None,
     kafka: KafkaFlag = None,
     topic_prefix: PrefixFlag = None,
 ) -> None:
@@ -220,7 +225,8 @@ def explain(
     from streams.explaining import explain_decision
 
     settings = None if log else _settings(kafka=kafka, topic_prefix=topic_prefix)
-    raise typer.Exit(explain_decision(decision_id, log, settings))
+    loaded = None if config is None else _config(config)
+    raise typer.Exit(explain_decision(decision_id, log, settings, loaded, full=full))
 
 
 @app.command(epilog="Example: decisioning simulate --people 500 --rate 50 --seconds 600 > events.jsonl")

@@ -311,6 +311,10 @@ def test_explain_from_a_file(run: Any, shop: Path) -> None:
     code, out, err = run("explain", "--log", log, "unknown")
     assert (code, out) == (1, "")
     assert "no decision unknown" in _one_line(err)
+    code, full, err = run("explain", "--log", log, "--full", "--config", shop / "shop.yaml", record["decision_id"])
+    assert (code, err) == (0, "")
+    assert full.startswith(out_of_marketer := run("explain", "--log", log, record["decision_id"])[1])
+    assert f'  decision_id: "{record["decision_id"]}"' in full.removeprefix(out_of_marketer)
     record["random_draw"] = dict.fromkeys(record["random_draw"], 0.123)
     log.write_text(json.dumps(record))
     assert run("explain", "--log", log, record["decision_id"])[0] == 1
