@@ -67,6 +67,7 @@ def version() -> None:
 def check(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The campaigns' YAML file.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Say in plain sentences what it means.")] = False,
 ) -> None:
     """Check a configuration file.
 
@@ -74,7 +75,7 @@ def check(
     """
     from streams.checking import check_file
 
-    raise typer.Exit(check_file(file, as_json=as_json))
+    raise typer.Exit(check_file(file, as_json=as_json, explained=explain))
 
 
 @app.command(epilog="Example: decisioning schema decisions > decisions.schema.json")

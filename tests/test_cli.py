@@ -195,6 +195,19 @@ def test_check_as_json(run: Any, shop: Path) -> None:
     assert report["findings"][0].keys() >= {"line", "column", "field", "value", "expected", "remedy"}
 
 
+def test_check_explains_what_a_file_means(run: Any, shop: Path) -> None:
+    """In sentences under the verdict, or in the JSON; of a bad file there is nothing to say."""
+    path = shop / "shop.yaml"
+    code, out, err = run("check", "--explain", path)
+    assert (code, err) == (0, "")
+    assert out.startswith(f"{path}: ok, 1 campaign\n\nfor all campaigns:\n  People can be reached by email.\n")
+    assert "\n\ncart:\n  Waits for people who cause Product Added, and decides 30 minutes later" in out
+    told = json.loads(run("check", "--explain", "--json", path)[1])["explained"]
+    assert list(told) == ["for all campaigns", "cart"]
+    path.write_text(CONFIG.replace("30m", "30x"))
+    assert run("check", "--explain", path)[:2] == (1, "")
+
+
 def test_a_bad_configuration_stops_other_commands(run: Any, shop: Path) -> None:
     """They show the errors and use nothing of it."""
     path = shop / "shop.yaml"
