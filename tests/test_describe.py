@@ -25,13 +25,13 @@ def test_the_full_example_in_full() -> None:
     assert list(said) == [ALL, "cart-abandonment"]
     assert said[ALL] == [
         (
-            "People can be reached by email, push, sms and in_app, in this order of preference unless something better has"
-            " been learned."
+            "People can be reached by email, push, sms and in_app, in this order of preference unless something better"
+            " has been learned."
         ),
         "Whose time zone is unknown is taken to live in Europe/Berlin.",
         (
-            "No marketing is sent by email, push or in_app from 21:00 to 08:00, by the person's own clock; it waits until"
-            " then."
+            "No marketing is sent by email, push or in_app from 21:00 to 08:00, by the person's own clock; it waits"
+            " until then."
         ),
         "No marketing is sent by sms from 20:00 to 09:00, by the person's own clock; it waits until then.",
         "Who has said nothing about a channel may be written to there.",
@@ -52,8 +52,8 @@ def test_the_full_example_in_full() -> None:
             " once for each properties.cart_id."
         ),
         (
-            "The wait begins anew with Product Added, Product Removed or Cart Viewed, but no longer than 3 hours after the"
-            " first event."
+            "The wait begins anew with Product Added, Product Removed or Cart Viewed, but no longer than 3 hours after"
+            " the first event."
         ),
         "It is called off by Order Completed.",
         "They get one message, by email (e-mail address) or push (push token).",
