@@ -190,6 +190,7 @@ def backtest(
     decisions: Annotated[Path | None, typer.Option(metavar="FILE", help="Where decisions go; - is stdout.")] = None,
     log: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the decision log goes.")] = None,
     examples: Annotated[Path | None, typer.Option(metavar="FILE", help="Where training examples go.")] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Where a page of charts (HTML) goes.")] = None,
     no_learn: Annotated[bool, typer.Option("--no-learn", help="Do not learn from outcomes on the way.")] = False,  # noqa: ARG001
 ) -> None:
     """Decide over a file of events.
@@ -199,9 +200,9 @@ def backtest(
     from streams.backtesting import Outputs, backtest_file, parse_time
 
     until_ms = None if until is None else parse_time("--until", until)
-    outputs = Outputs(decisions, log, examples)
+    outputs = Outputs(decisions, log, examples, report)
     outputs.keep_apart(config, events)
-    backtest_file(_config(config), events, until_ms, outputs)
+    backtest_file(_config(config), config.name, events, until_ms, outputs)
 
 
 @app.command(epilog="Example: decisioning explain --log log.jsonl 3f2a…")

@@ -303,6 +303,21 @@ def test_backtest_never_writes_over_its_stdin(shop: Path) -> None:
     assert events.read_bytes() == before
 
 
+def test_backtest_writes_a_report(run: Any, shop: Path) -> None:
+    """A page beside the other outputs, which it does not change; never over a file that is read."""
+    arguments = ("backtest", "--config", shop / "shop.yaml", "--events", shop / "events.jsonl")
+    until = ("--until", "2026-03-02T11:00:00Z")
+    page = shop / "report.html"
+    code, out, _ = run(*arguments, *until, "--report", page)
+    assert (code, out) == (0, "2 events, 1 decisions (1 send), 1 dead letters\n")
+    assert page.read_text().startswith("<!doctype html>")
+    assert "What shop.yaml would have done" in page.read_text()
+    assert run(*arguments, *until, "--report", "-")[1] == page.read_text()
+    code, _, err = run(*arguments, "--report", shop / "events.jsonl")
+    assert code == 2
+    assert "this is the file of --events" in _one_line(err)
+
+
 @pytest.mark.parametrize("until", ["tomorrow", "2026-03-02T11:00:00", "2026-03-02", "1e9"])
 def test_a_time_needs_its_offset(run: Any, shop: Path, until: str) -> None:
     """A time that could mean several is refused."""
