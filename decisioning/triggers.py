@@ -132,9 +132,9 @@ def cancel(
 
 
 def reach(profile: Profile, campaign: str, per: str | None, mark: Mark) -> None:
-    """Note that the goal was reached, for what is pending."""
+    """Note that the goal was reached, for what is pending; the event that opened a timer does not reach its goal."""
     for pending in _matching(profile, campaign, per):
-        if mark.at_ms >= pending.first.at_ms:
+        if mark.at_ms >= pending.first.at_ms and mark.message_id != pending.first.message_id:
             remember_mark(pending.marks, mark)
 
 
