@@ -20,6 +20,7 @@ from tests.test_architecture import sources
 
 README = ROOT / "README.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
+CAMPAIGNS = ROOT / "docs" / "campaigns.md"
 DOCUMENTS = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BIN = Path(sys.executable).parent
 # Commands that need no server: their snippets are run. Of the others, name and flags are checked.
@@ -33,7 +34,12 @@ def snippets(language: str, path: Path = README) -> list[str]:
 
 def commands() -> list[list[str]]:
     """Every `decisioning` command line in the documents' snippets, as words."""
-    lines = [line for path in (README, OPERATIONS) for block in snippets("sh", path) for line in block.splitlines()]
+    lines = [
+        line
+        for path in (README, OPERATIONS, CAMPAIGNS)
+        for block in snippets("sh", path)
+        for line in block.splitlines()
+    ]
     return [shlex.split(line) for line in lines if line.startswith("decisioning ")]
 
 
