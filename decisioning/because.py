@@ -11,7 +11,8 @@ from typing import Any
 from decisioning import durations
 from decisioning.eligibility import COMPLAINED, HARD_BOUNCED, UNSUBSCRIBED, Case, Verdict, quiet_hours, used
 from decisioning.localtime import iso
-from decisioning.profile import GOAL
+from decisioning.plan import Plan
+from decisioning.profile import GOAL, Mark
 
 Fact = dict[str, Any]
 """`reason`, `channel` where it is about one, and what the reason was found from."""
@@ -23,6 +24,14 @@ def facts(case: Case, verdict: Verdict) -> list[Fact]:
     for channel, codes in verdict.refused.items():
         found += [{"reason": code, "channel": channel, **_about_channel(case, code, channel)} for code in codes]
     return found
+
+
+def cancelled(plan: Plan | None, by: Mark | None) -> list[Fact]:
+    """Of a wait that was called off: by which event, when, and which events may; nothing of a campaign that is gone."""
+    found: Fact = {"reason": "cancelled"}
+    if by is not None:
+        found |= {"message_id": by.message_id, "at": iso(by.at_ms)}
+    return [found | {"cancel_on": None if plan is None else list(plan.campaign.trigger.cancel_on)}]
 
 
 def without_room(what: str, most: int) -> list[Fact]:

@@ -26,7 +26,17 @@ from decisioning.followups import DECISION_SENT
 from decisioning.lifecycle import CHANNELS
 from decisioning.localtime import DAY_MS
 from decisioning.plan import Plan, by_event
-from decisioning.profile import MAX_PENDING, MAX_RESERVATIONS, MAX_SENDS, Pending, Profile, Reservation, Send, count_day
+from decisioning.profile import (
+    MAX_PENDING,
+    MAX_RESERVATIONS,
+    MAX_SENDS,
+    Mark,
+    Pending,
+    Profile,
+    Reservation,
+    Send,
+    count_day,
+)
 from decisioning.triggers import Cancelled, cancelled_by
 from decisioning.unsubscribe import Links
 from decisioning.view import UserView, environment
@@ -108,10 +118,10 @@ class Decider:
     def end(self, work: Work, person: str, cancelled: Cancelled, moment: Moment) -> None:
         """Record a timer that ended before it was due: cancelled, or without room."""
         outcome = self._suppressed(person, cancelled.pending, moment)
-        outcome.reasons = ["cancelled" if cancelled.by is not None else "not_eligible"]
-        outcome.cancelled_by = cancelled.by
-        if cancelled.by is None:
-            outcome.because = because.without_room("timers", MAX_PENDING)
+        if cancelled.by is not None:
+            _cancel(outcome, cancelled.by)
+        else:
+            outcome.reasons, outcome.because = ["not_eligible"], because.without_room("timers", MAX_PENDING)
         self._record(work, outcome)
 
     def erase(self, work: Work, person: str, moment: Moment) -> None:
@@ -144,9 +154,9 @@ class Decider:
     def _decide(self, work: Work, person: str, pending: Pending, moment: Moment) -> Outcome | None:
         """The outcome of one timer; None where it waits for the end of quiet hours."""
         plan, outcome = self.plans.get(pending.campaign), self._suppressed(person, pending, moment)
-        outcome.cancelled_by = cancelled_by(pending, moment.now_ms)
-        if plan is None or outcome.cancelled_by is not None:
-            outcome.reasons = ["cancelled"]
+        mark = cancelled_by(pending, moment.now_ms)
+        if plan is None or mark is not None:
+            _cancel(outcome, mark)
             return outcome
         case = self._case(work, outcome, plan)
         verdict = examine(case)
@@ -264,3 +274,10 @@ class Decider:
             profile.reservations = [*held, room][-MAX_RESERVATIONS:]
         count_day(profile, outcome.decided_ms, "sends", 1.0)
         work.signal(outcome.person, SENT, outcome.decided_ms, 0.0, CHANNELS.index(channel))
+
+
+def _cancel(outcome: Outcome, by: Mark | None) -> None:
+    """Say what ended the wait; None: its campaign is configured no more."""
+    outcome.reasons = ["cancelled"]
+    outcome.cancelled_by = None if by is None else by.message_id
+    outcome.because = because.cancelled(outcome.plan, by)

@@ -84,7 +84,7 @@ def _holdout(holdout: Holdout, of: str) -> str:
 
 def _campaign(config: Config, campaign: Campaign) -> Iterator[str]:
     trigger = campaign.trigger
-    yield f"Waits for {_start(trigger)}, and decides {_when(trigger)}."
+    yield f"It begins with {_start(trigger)}, and is decided {_when(trigger)}."
     yield from _moves(trigger)
     addresses: dict[str, str] = {name: channel.address for name, channel in config.channels.items()}
     channels = [f"{name} ({_ADDRESSES[addresses[name]]})" for name in config.channels_of(campaign)]
@@ -101,18 +101,16 @@ def _campaign(config: Config, campaign: Campaign) -> Iterator[str]:
 
 
 def _start(trigger: Trigger) -> str:
-    if trigger.events == (DECISION_SENT,):
-        said = "people to whom something was sent"
-    else:
-        said = f"people who cause {_listed(trigger.events, 'or')}"
+    said = "any message sent" if trigger.events == (DECISION_SENT,) else _listed(trigger.events, "or")
     where = f" where {trigger.where}" if trigger.where is not None else ""
     return f"{said}{where}"
 
 
 def _when(trigger: Trigger) -> str:
     due = f"{duration_in_words(trigger.delay_ms)} later" if trigger.delay_ms else "at once"
-    per = f"once for each {trigger.per}" if trigger.per is not None else "once for all that happens until then"
-    return f"{due}, {per}"
+    if trigger.per is not None:
+        return f"{due}, once for each {trigger.per}"
+    return f"{due}, once for all that happens until then" if trigger.delay_ms else due
 
 
 def _moves(trigger: Trigger) -> Iterator[str]:
@@ -122,8 +120,9 @@ def _moves(trigger: Trigger) -> Iterator[str]:
             most = f", but no longer than {duration_in_words(trigger.max_wait_ms)} after the first event"
         yield f"The wait begins anew with {_listed(trigger.restart_on, 'or')}{most}."
     if trigger.cancel_on:
-        machines = " (by a human)" if any(name.endswith(("Opened", "Clicked")) for name in trigger.cancel_on) else ""
-        yield f"It is called off by {_listed(trigger.cancel_on, 'or')}{machines}."
+        yield f"It is called off by {_listed(trigger.cancel_on, 'or')}."
+        if any(name.endswith(("Opened", "Clicked")) for name in trigger.cancel_on):
+            yield "Opens and clicks of machines call nothing off."
 
 
 def _bounds(config: Config, campaign: Campaign) -> Iterator[str]:

@@ -149,6 +149,8 @@ class Fact(_Record):
     used: int | None = Field(default=None, ge=0, description="Of a cap: sends in its window.")
     max: int | None = Field(default=None, ge=0, description="Of a cap or another limit: how many there may be.")
     per: str | None = Field(default=None, description="Of a cap: its window.")
+    message_id: str | None = Field(default=None, description="The event that cancelled it or reached the goal.")
+    at: AwareDatetime | None = Field(default=None, description="When that happened.")
     fatigue: float | None = Field(default=None, ge=0, le=1)
     limit: float | None = Field(default=None, description="Of fatigue: from where on nothing is sent.")
 

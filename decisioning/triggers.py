@@ -56,7 +56,7 @@ class Cancelled:
     """A timer that ended without a decision to send, and the event that ended it (None: it had no room)."""
 
     pending: Pending
-    by: str | None
+    by: Mark | None
 
 
 def due_ms(first_ms: int, moved_ms: int, timing: Timing) -> int:
@@ -86,7 +86,7 @@ def trigger(
     _mark(profile, opened, timing)
     by = _in_effect(opened, CANCEL, now_ms)
     if by is not None:
-        return Cancelled(opened, by.message_id)
+        return Cancelled(opened, by)
     if len(profile.pending) >= MAX_PENDING or _bytes(profile) + _timer_bytes(opened) > MAX_TIMERS_BYTES:
         return Cancelled(opened, None)
     profile.pending.append(opened)
@@ -126,7 +126,7 @@ def cancel(
             remember_mark(pending.marks, mark)
             continue
         profile.pending.remove(pending)
-        ended.append(Cancelled(pending, mark.message_id))
+        ended.append(Cancelled(pending, mark))
         _reopen(profile, pending, mark.at_ms, timing)
     return ended
 
@@ -138,10 +138,9 @@ def reach(profile: Profile, campaign: str, per: str | None, mark: Mark) -> None:
             remember_mark(pending.marks, mark)
 
 
-def cancelled_by(pending: Pending, now_ms: int) -> str | None:
-    """Message id of the cancel event in effect at the moment of decision, if there is one."""
-    mark = _in_effect(pending, CANCEL, now_ms)
-    return None if mark is None else mark.message_id
+def cancelled_by(pending: Pending, now_ms: int) -> Mark | None:
+    """The cancel event in effect at the moment of decision, if there is one."""
+    return _in_effect(pending, CANCEL, now_ms)
 
 
 def goal_reached(pending: Pending, now_ms: int) -> bool:
@@ -176,7 +175,7 @@ def unite(into: Profile, other: Profile, timings: dict[str, Timing], now_ms: int
         by = _in_effect(pending, CANCEL, now_ms)
         if by is not None:
             into.pending.remove(pending)
-            ended.append(Cancelled(pending, by.message_id))
+            ended.append(Cancelled(pending, by))
             timing = timings.get(pending.campaign)
             if timing is not None:
                 _reopen(into, pending, by.at_ms, timing)

@@ -64,6 +64,7 @@ class Fact(msgspec.Struct):
     default: str | None = None
     trait: str | None = None
     room_for: str | None = None
+    cancel_on: list[str] | None = None
 
 
 def reason_in_words(code: str) -> str:
@@ -121,7 +122,8 @@ def _times(fact: Fact) -> str:
         hours = f"quiet hours of {quiet.channel} from {quiet.from_} to {quiet.to} in {quiet.zone}"
         return f"{said}; {hours} last until {quiet.end_at}"
     if fact.at is not None:
-        return f"by event {fact.message_id} at {fact.at}"
+        named = f", one of {', '.join(fact.cancel_on)}" if fact.cancel_on else ""
+        return f"by event {fact.message_id} at {fact.at}{named}"
     if fact.since is not None:
         return f"since {fact.since}"
     return f"said at {fact.said_at}" if fact.said_at is not None else ""
@@ -133,6 +135,8 @@ def _settings(fact: Fact) -> str:
         return f"{fact.when} {holds}"
     if fact.product_id is not None:
         return f"product {fact.product_id}"
+    if fact.reason == "cancelled" and fact.message_id is None:
+        return "its campaign is in the configuration no more"
     if fact.default is not None:
         return f"the person said nothing, and consent is {fact.default} by default"
     return f"the trait {fact.trait} is not set" if fact.trait is not None else ""

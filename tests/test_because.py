@@ -10,7 +10,7 @@ import pytest
 from decisioning.config import Config
 from decisioning.explain import explain
 from decisioning.schemas import LogEntry
-from tests.play import at, config, identify, play, track
+from tests.play import at, config, identify, play, play_raw, track
 
 SOON = {"trigger": {"delay": "0s"}}
 PUSH = identify("09:00", "push", traits={"push_token": "tok"})
@@ -194,10 +194,23 @@ def test_who_has_no_room_for_a_timer_is_told_apart() -> None:
     assert "there was no room for more timers than 200" in str(explain(entry))
 
 
-def test_what_is_sent_or_cancelled_costs_no_facts() -> None:
-    """The reasons of these say it all, and the record does not grow."""
-    events = [PUSH, track("10:00", "t"), track("12:00", "t2"), track("12:10", "o", "Order Completed")]
-    assert ["because" in entry for entry in play(events).log] == [False, False]
+def test_what_is_sent_costs_no_facts() -> None:
+    """There is nothing to say, and the record does not grow."""
+    assert ["because" in entry for entry in play([PUSH, track("10:00", "t")]).log] == [False]
+
+
+def test_a_cancelled_wait_names_the_event_and_what_could_have_been() -> None:
+    """Its id and time, also where it was read before the trigger; of a campaign that is gone, that it is."""
+    bought = track("10:10", "o", "Order Completed")
+    fact = {"reason": "cancelled", "message_id": "o", "at": at("10:10"), "cancel_on": ["Order Completed"]}
+    for events in ([track("10:00", "t"), bought], [bought, track("10:00", "t", receivedAt=at("10:11"))]):
+        entry = suppressed(config(), events)
+        assert entry["because"] == [fact]
+        assert f"by event o at {at('10:10')}, one of Order Completed." in str(explain(entry))
+    memory = play([track("10:00", "t")], until="10:01").memory
+    (entry,) = play_raw([], setup=config(campaigns=[]), memory=memory).log
+    assert entry["because"] == [{"reason": "cancelled", "cancel_on": None}]
+    assert "its campaign is in the configuration no more" in str(explain(entry))
 
 
 def test_facts_hold_no_address() -> None:

@@ -201,7 +201,7 @@ def test_check_explains_what_a_file_means(run: Any, shop: Path) -> None:
     code, out, err = run("check", "--explain", path)
     assert (code, err) == (0, "")
     assert out.startswith(f"{path}: ok, 1 campaign\n\nfor all campaigns:\n  People can be reached by email.\n")
-    assert "\n\ncart:\n  Waits for people who cause Product Added, and decides 30 minutes later" in out
+    assert "\n\ncart:\n  It begins with Product Added, and is decided 30 minutes later" in out
     told = json.loads(run("check", "--explain", "--json", path)[1])["explained"]
     assert list(told) == ["for all campaigns", "cart"]
     path.write_text(CONFIG.replace("30m", "30x"))

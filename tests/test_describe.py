@@ -48,7 +48,7 @@ def test_the_full_example_in_full() -> None:
     ]
     assert said["cart-abandonment"] == [
         (
-            "Waits for people who cause Product Added where event.properties.price >= 20, and decides 30 minutes later,"
+            "It begins with Product Added where event.properties.price >= 20, and is decided 30 minutes later,"
             " once for each properties.cart_id."
         ),
         (
@@ -86,8 +86,8 @@ def test_what_is_absent_is_not_told() -> None:
             {"campaign": {"holdout": {"share": 0.125}}},
             "12.5% of its people, always the same ones, are never written to",
         ),
-        ({"campaign": {"trigger": {"delay": "0s"}}}, "and decides at once, once for all that happens until then."),
-        ({"campaign": {"trigger": {"cancel_on": ["Email Opened"]}}}, "It is called off by Email Opened (by a human)."),
+        ({"campaign": {"trigger": {"delay": "0s"}}}, "It begins with Product Added, and is decided at once."),
+        ({"campaign": {"trigger": {"cancel_on": ["Email Opened"]}}}, "Opens and clicks of machines call nothing off."),
         ({"campaign": {"send_time": {"within": "24h"}}}, "The hour is picked within 1 day."),
     ],
 )
@@ -101,7 +101,7 @@ def test_a_follow_up_says_what_it_follows() -> None:
     trigger = {"event": "Decision Sent", "delay": "48h", "cancel_on": [], "exclude_variants": "properties.variants"}
     texts = [{"id": "a", "text": "A\nB"}, {"id": "b", "text": "B", "status": "draft"}]
     said = told(campaign={"trigger": trigger, "variants": {"subject": texts}})
-    assert "Waits for people to whom something was sent, and decides 2 days later" in said
+    assert "It begins with any message sent, and is decided 2 days later" in said
     assert (
         'one of a "A B" or b "B" (a draft, never sent), chosen by thompson, but never what properties.variants' in said
     )
