@@ -12,7 +12,7 @@ import numpy as np
 
 from bandits.policy import Uniform, draw, uniform_number
 from decisioning import content
-from decisioning.config import Holdout
+from decisioning.config import Campaign, Config, Holdout
 from decisioning.content import RenderError
 from decisioning.eligibility import Case
 from decisioning.plan import Arm
@@ -66,14 +66,25 @@ def draw_key(decision_id: str, choice: str) -> bytes:
     return f"{decision_id}/{choice}".encode()
 
 
+def holdout_number(holdout: Holdout, scope: str, person: str) -> float:
+    """A person's number in [0, 1) for a holdout, by a salted hash."""
+    return uniform_number(f"holdout\0{holdout.salt}\0{scope}\0{person}".encode())
+
+
 def held_out(holdout: Holdout, scope: str, person: str) -> bool:
-    """Whether a person is in a holdout: a salted hash below `share`, so a growing share only adds people."""
-    return uniform_number(f"holdout\0{holdout.salt}\0{scope}\0{person}".encode()) < holdout.share
+    """Whether a person is in a holdout: their number is below `share`, so a growing share only adds people."""
+    return holdout_number(holdout, scope, person) < holdout.share
+
+
+def holdouts_of(config: Config, campaign: Campaign | None) -> list[tuple[Holdout, str]]:
+    """The holdouts that concern a campaign, each with its scope: the global one (empty scope) and its own."""
+    own = campaign and campaign.holdout
+    return [(h, scope) for h, scope in ((config.holdout, ""), (own, campaign.id if campaign else "")) if h]
 
 
 def choose_group(choices: Choices, case: Case) -> bool:
     """Treatment or holdout; True for treatment. Both holdouts, the global and the campaign's, must let it pass."""
-    holdouts = [(h, s) for h, s in ((case.config.holdout, ""), (case.plan.campaign.holdout, case.plan.id)) if h]
+    holdouts = holdouts_of(case.config, case.plan.campaign)
     if not holdouts or not case.plan.marketing:
         return True
     treated = not any(held_out(holdout, scope, case.person) for holdout, scope in holdouts)

@@ -9,21 +9,40 @@ from typing import Any
 import orjson
 from msgspec import structs
 
-from decisioning import decision
-from decisioning.choice import Choices, choose_channel, choose_group, choose_send_time, choose_variants
+from decisioning import because, decision, followups, lifecycle
+from decisioning.choice import (
+    MAX_CONTENT_CHARACTERS,
+    Choices,
+    choose_channel,
+    choose_group,
+    choose_send_time,
+    choose_variants,
+)
 from decisioning.config import Config
 from decisioning.decision import AsOf, Outcome
 from decisioning.eligibility import Case, Verdict, address_of, examine, fatigue_of, zone_of
+from decisioning.events import Event
+from decisioning.followups import DECISION_SENT
 from decisioning.lifecycle import CHANNELS
 from decisioning.localtime import DAY_MS
-from decisioning.plan import Plan
-from decisioning.profile import MAX_RESERVATIONS, MAX_SENDS, Pending, Reservation, Send, count_day
+from decisioning.plan import Plan, by_event
+from decisioning.profile import (
+    MAX_PENDING,
+    MAX_RESERVATIONS,
+    MAX_SENDS,
+    Mark,
+    Pending,
+    Profile,
+    Reservation,
+    Send,
+    count_day,
+)
 from decisioning.pseudonyms import Pseudonyms
 from decisioning.triggers import Cancelled, cancelled_by
 from decisioning.unsubscribe import Links
 from decisioning.view import UserView, environment
 from decisioning.work import Work
-from features.signals import SENT
+from features.signals import CLICKED, OPENED, SENT
 from features.vector import NAMES, named
 
 DEFERRED = "deferred:quiet_hours"
@@ -47,6 +66,7 @@ class Decider:
         self.plans = plans
         self.links = links
         self._pseudonyms = pseudonyms
+        self.by_event = by_event(plans.values())
         self._kept_ms = {
             plan.id: max(plan.campaign.cooldown_ms, plan.goal.within_ms + CORRECTABLE_MS if plan.goal else 0)
             for plan in plans.values()
@@ -65,17 +85,47 @@ class Decider:
         if ready:
             work.evaluate(list(dict.fromkeys(person for _, person, *_ in ready)), moment.now_ms)
         for _, person, _, _, pending in sorted(ready, key=lambda entry: entry[:4]):
+            if not self._still_due(work.profile(person), pending, until_ms):
+                continue
             outcome = self._decide(work, person, pending, moment)
             work.touch(person)
             if outcome is not None:
                 work.profile(person).pending.remove(pending)
                 self._record(work, outcome)
+                self._follow_up(work, outcome, moment)
+
+    def happen(self, work: Work, person: str, event: Event, body: dict[str, Any], moment: Moment) -> None:
+        """Let a `track` event act on a person; `body` is empty where it means nothing to any campaign."""
+        plans = self.by_event.get(event.event or "", [])
+        user = self.view(work, person, moment.now_ms)
+        life = lifecycle.advance(work.profile(person), plans, event, body, person, user, moment.now_ms)
+        for where in life.errors:
+            work.count("expression_errors_total", where)
+        if life.trimmed:
+            work.count("trimmed_events_total")
+        for cancelled in life.ended:
+            self.end(work, person, cancelled, moment)
+        if life.stranger:
+            work.count("unattributed_rewards_total")
+        for reward in life.rewards:
+            pseudonym = self._pseudonyms.of(person)
+            work.effects.examples += decision.examples(reward.send, moment.now_ms, pseudonym, delta=reward.value)
+            work.count("reward_total", reward.send.campaign, event.event or "", by=reward.value)
+            if reward.late:
+                work.count("late_rewards_total", reward.send.campaign)
+        if life.engaged is not None:
+            channel, what = life.engaged
+            kind = OPENED if what == lifecycle.OPENED else CLICKED
+            work.signal(person, kind, event.at_ms, 0.0, CHANNELS.index(channel))
 
     def end(self, work: Work, person: str, cancelled: Cancelled, moment: Moment) -> None:
         """Record a timer that ended before it was due: cancelled, without room, or its person erased."""
         outcome = self._suppressed(person, cancelled.pending, moment)
         outcome.reasons = [cancelled.reason]
-        outcome.cancelled_by = cancelled.by
+        if cancelled.by is not None:
+            _cancel(outcome, cancelled.by)
+        elif cancelled.reason == "not_eligible":
+            outcome.because = because.without_room("timers", MAX_PENDING)
         self._record(work, outcome)
 
     def view(self, work: Work, person: str, now_ms: int) -> UserView:
@@ -84,12 +134,26 @@ class Decider:
         fatigue = fatigue_of(self.config, profile, now_ms)
         return UserView(person, profile, now_ms, fatigue, lambda: named(work.vector(person, now_ms)))
 
+    def _still_due(self, profile: Profile, pending: Pending, until_ms: int) -> bool:
+        """Whether no decision made before it in this step has cancelled or moved a timer."""
+        if DECISION_SENT not in self.by_event:
+            return True
+        return pending.fire_ms <= until_ms and any(pending is other for other in profile.pending)
+
+    def _follow_up(self, work: Work, outcome: Outcome, moment: Moment) -> None:
+        """Let a decision to send be an event of the person's, if that means anything to a campaign."""
+        if outcome.action != "send" or DECISION_SENT not in self.by_event:
+            return
+        sent = followups.happened(outcome)
+        if sent is not None:
+            self.happen(work, outcome.person, *sent, moment)
+
     def _decide(self, work: Work, person: str, pending: Pending, moment: Moment) -> Outcome | None:
         """The outcome of one timer; None where it waits for the end of quiet hours."""
         plan, outcome = self.plans.get(pending.campaign), self._suppressed(person, pending, moment)
-        outcome.cancelled_by = cancelled_by(pending, moment.now_ms)
-        if plan is None or outcome.cancelled_by is not None:
-            outcome.reasons = ["cancelled"]
+        mark = cancelled_by(pending, moment.now_ms)
+        if plan is None or mark is not None:
+            _cancel(outcome, mark)
             return outcome
         case = self._case(work, outcome, plan)
         verdict = examine(case)
@@ -101,7 +165,10 @@ class Decider:
                 pending.deferred.append(DEFERRED)
             return None
         outcome.channel_reasons = verdict.refused
-        outcome.reasons = verdict.reasons or self._choose(work, case, verdict, outcome)
+        if verdict.reasons:
+            outcome.reasons, outcome.because = verdict.reasons, because.facts(case, verdict)
+        else:
+            outcome.reasons = self._choose(work, case, verdict, outcome)
         return outcome
 
     def _choose(self, work: Work, case: Case, verdict: Verdict, outcome: Outcome) -> list[str]:
@@ -119,6 +186,8 @@ class Decider:
             outcome.choices = Choices()
             for slot in choices.asleep:
                 work.count("asleep_variants_total", case.plan.id, slot)
+            if not choices.asleep:
+                outcome.because = because.without_room("characters", MAX_CONTENT_CHARACTERS)
             return ["not_eligible"]
         outcome.action = "send"
         outcome.address = address_of(self.config, case.profile, case.person, channel)
@@ -202,3 +271,10 @@ class Decider:
             profile.reservations = [*held, room][-MAX_RESERVATIONS:]
         count_day(profile, outcome.decided_ms, "sends", 1.0)
         work.signal(outcome.person, SENT, outcome.decided_ms, 0.0, CHANNELS.index(channel))
+
+
+def _cancel(outcome: Outcome, by: Mark | None) -> None:
+    """Say what ended the wait; None: its campaign is configured no more."""
+    outcome.reasons = ["cancelled"]
+    outcome.cancelled_by = None if by is None else by.message_id
+    outcome.because = because.cancelled(outcome.plan, by)

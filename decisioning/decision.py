@@ -48,6 +48,7 @@ class Outcome:
     asleep: dict[str, dict[str, str]] = field(default_factory=dict)  # slot -> arm -> why it was not eligible
     address: str | None = None
     cancelled_by: str | None = None
+    because: list[dict[str, Any]] = field(default_factory=list)  # rule and numbers behind each reason not to send
 
 
 def decision_id(campaign: str, person: str, message_id: str) -> str:
@@ -119,6 +120,7 @@ def _provenance(
         "config_version": outcome.config_version,
         "experiment": {"group": "holdout" if outcome.action == "holdout" else "treatment"},
         "cancelled_by": outcome.cancelled_by,
+        **({"because": outcome.because} if outcome.because else {}),
     }
 
 

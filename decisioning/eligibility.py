@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from decisioning.config import Cap, Config
 from decisioning.localtime import DAY_MS, day_number, quiet_until, resolve_zone, week_number
 from decisioning.plan import Plan
-from decisioning.profile import Pending, Profile, Send
+from decisioning.profile import Pending, Profile, Reservation, Send
 from decisioning.triggers import goal_reached
 
 UNSUBSCRIBED, HARD_BOUNCED, COMPLAINED = "unsubscribed", "hard_bounced", "complained"
@@ -156,7 +156,7 @@ def caps(case: Case, channel: str) -> list[str]:
     """Frequency caps that name this channel (or `any`) and have no room left."""
     if not case.plan.marketing:
         return []
-    full = [cap for cap in case.config.caps if cap.channel == channel and _used(case, cap) >= cap.max]
+    full = [cap for cap in case.config.caps if cap.channel == channel and len(used(case, cap)) >= cap.max]
     return [f"frequency_cap:{cap.name}" for cap in full]
 
 
@@ -233,10 +233,11 @@ def last_send(profile: Profile, campaign: str, at_ms: int, within_ms: int) -> Se
     return max(found, key=lambda s: (s.at_ms, s.decision_id), default=None)
 
 
-def _used(case: Case, cap: Cap) -> int:
+def used(case: Case, cap: Cap) -> list[Reservation]:
+    """The sends that take room in a cap's window now."""
     taken = [r for r in case.profile.reservations if cap.channel in ("any", r.channel)]
     if cap.per_ms is not None:
-        return sum(case.now_ms - cap.per_ms < r.at_ms <= case.now_ms for r in taken)
+        return [r for r in taken if case.now_ms - cap.per_ms < r.at_ms <= case.now_ms]
     number = day_number if cap.calendar == "day" else week_number
     today = number(case.now_ms, case.zone)
-    return sum(number(r.at_ms, case.zone) == today for r in taken)
+    return [r for r in taken if number(r.at_ms, case.zone) == today]

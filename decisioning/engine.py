@@ -26,7 +26,7 @@ from decisioning.identity import Place
 from decisioning.localtime import iso
 from decisioning.messages import Message
 from decisioning.partitioner import partition_of
-from decisioning.plan import Plan, plans_of
+from decisioning.plan import plans_of
 from decisioning.profile import Trait, remember_aliases
 from decisioning.pseudonyms import Pseudonyms
 from decisioning.signals import SILENT, kinds_of, signals_of, value_of, zone_hash
@@ -35,7 +35,6 @@ from decisioning.unsubscribe import Links
 from decisioning.work import Work
 from features import rows as feature_rows
 from features.layout import ring_ids
-from features.signals import CLICKED, OPENED
 
 STOCK = {"Product Restocked": True, "Product Out of Stock": False}
 NAMING = frozenset(("identify", "alias"))
@@ -66,11 +65,7 @@ class Engine:
         self._decider = Decider(config, self.plans, links, pseudonyms)
         self._pseudonyms = pseudonyms
         self._timings = {plan.id: plan.timing for plan in self.plans.values()}
-        self._by_event: dict[str, list[Plan]] = {}
-        for plan in self.plans.values():
-            for name in sorted(plan.events):
-                self._by_event.setdefault(name, []).append(plan)
-        self._significant = {*self._by_event, *lifecycle.FELT, lifecycle.ORDER}
+        self._significant = {*self._decider.by_event, *lifecycle.FELT, lifecycle.ORDER}
         self._silent = frozenset(lifecycle.ENGAGEMENT)
 
     def decode(self, records: Sequence[Record], internal: Sequence[Record] = ()) -> Batch:
@@ -314,33 +309,10 @@ class Engine:
                     work.count("dropped_traits_total", by=lifecycle.identify(profile, traits, event.at_ms))
                 self._unite(work, person, event, moment)
             case "track":
-                self._track(work, person, event, record, moment)
+                body = events.body(record, self.config.event_aliases) if event.event in self._decider.by_event else {}
+                self._decider.happen(work, person, event, body, moment)
             case "page" | "screen" | "group":
                 pass
-
-    def _track(self, work: Work, person: str, event: Event, record: Record, moment: Moment) -> None:
-        plans = self._by_event.get(event.event or "", [])
-        body = events.body(record, self.config.event_aliases) if plans else {}
-        user = self._decider.view(work, person, moment.now_ms)
-        life = lifecycle.advance(work.profile(person), plans, event, body, person, user, moment.now_ms)
-        for where in life.errors:
-            work.count("expression_errors_total", where)
-        if life.trimmed:
-            work.count("trimmed_events_total")
-        for cancelled in life.ended:
-            self._decider.end(work, person, cancelled, moment)
-        if life.stranger:
-            work.count("unattributed_rewards_total")
-        for reward in life.rewards:
-            pseudonym = self._pseudonyms.of(person)
-            work.effects.examples += decision.examples(reward.send, moment.now_ms, pseudonym, delta=reward.value)
-            work.count("reward_total", reward.send.campaign, event.event or "", by=reward.value)
-            if reward.late:
-                work.count("late_rewards_total", reward.send.campaign)
-        if life.engaged is not None:
-            channel, what = life.engaged
-            kind = OPENED if what == lifecycle.OPENED else CLICKED
-            work.signal(person, kind, event.at_ms, 0.0, lifecycle.CHANNELS.index(channel))
 
     def _unite(self, work: Work, person: str, event: Event, moment: Moment) -> None:
         """The person's other id in this event is theirs from now on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,28 +12,11 @@ import msgspec
 import numpy as np
 
 from bandits.policy import Floats, draw, is_distribution, uniform_number
-from decisioning.choice import draw_key
+from decisioning.choice import draw_key, held_out, holdout_number, holdouts_of
+from decisioning.config import Config, Holdout
+from decisioning.wording import Fact, fact_in_words, reason_in_words
 
 MAX_CONTEXT = 8
-
-_WORDS = {
-    "no_address": "there is no address to send to",
-    "no_consent": "the person did not agree to marketing there",
-    "unsubscribed": "the person unsubscribed",
-    "hard_bounced": "an earlier message bounced for good",
-    "complained": "the person marked an earlier message as spam",
-    "fatigue": "too many messages went unanswered lately",
-    "holdout": "the person is in the holdout, which is never written to",
-    "goal_reached": "the goal was reached before the message was due",
-    "cancelled": "the reason for writing went away",
-    "expired": "it would have come too late",
-    "cooldown": "the campaign wrote to this person too lately",
-    "not_eligible": "the campaign's own conditions do not hold",
-    "out_of_stock": "the product is out of stock",
-    "erased": "the person was erased",
-    "no_channel": "no channel was left",
-    "deferred:quiet_hours": "it waited for the end of quiet hours",
-}
 
 
 class IncompleteError(ValueError):
@@ -77,6 +61,11 @@ class _Record(msgspec.Struct):
     experiment: _Experiment
     asleep: dict[str, dict[str, str]] = {}
     cancelled_by: str | None = None
+    because: list[Fact] = []
+    fire_at: str | None = None
+    expires_at: str | None = None
+    content_hash: str | None = None
+    model_versions: dict[str, Any] = {}
 
 
 class _Erasure(msgspec.Struct):
@@ -96,23 +85,28 @@ class Explanation:
         From the headline to the details.
     differences
         Choices that come out otherwise when they are made again; none for an intact record.
+    audit
+        Everything the record holds, and every step of making its choices again, to the last bit.
     """
 
     sentences: tuple[str, ...]
     differences: tuple[str, ...]
+    audit: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """One sentence a line."""
         return "\n".join(self.sentences)
 
 
-def explain(record: Mapping[str, Any]) -> Explanation:
+def explain(record: Mapping[str, Any], config: Config | None = None) -> Explanation:
     """Explain one record of `decision-log`.
 
     Parameters
     ----------
     record
         As it was published; nothing else is needed.
+    config
+        The configuration it was made with, if the holdout is to be recomputed too: its salt is in no record.
 
     Raises
     ------
@@ -122,8 +116,8 @@ def explain(record: Mapping[str, Any]) -> Explanation:
     read = _read(record)
     if isinstance(read, _Erasure):
         return Explanation((f"The person was erased at {read.decided_at}; this is the proof.",), ())
-    sentences = [_headline(read), _timing(read), *_refusals(read), *_choices(read), *_context(read)]
-    differences = tuple(_differences(read))
+    sentences = [_headline(read), *_facts(read), _timing(read), *_refusals(read), *_choices(read), *_context(read)]
+    differences = (*_differences(read), *_regrouped(read, config))
     sentences.append(
         "Recomputed from this record: "
         + ("every choice comes out the same." if not differences else "; ".join(differences))
@@ -132,23 +126,7 @@ def explain(record: Mapping[str, Any]) -> Explanation:
         f"Made with configuration {read.config_version}, "
         f"partition {read.as_of.partition} read up to offset {read.as_of.offset}."
     )
-    return Explanation(tuple(sentences), differences)
-
-
-def reason_in_words(code: str) -> str:
-    """A reason code as half a sentence.
-
-    Examples
-    --------
-    >>> reason_in_words("frequency_cap:daily"), reason_in_words("rule:no-minors")
-    ("the frequency cap 'daily' has no room", "the rule 'no-minors' forbids it")
-    """
-    kind, _, name = code.partition(":")
-    if kind == "frequency_cap":
-        return f"the frequency cap '{name}' has no room"
-    if kind == "rule":
-        return f"the rule '{name}' forbids it"
-    return _WORDS.get(code, code)
+    return Explanation(tuple(sentences), differences, tuple(_audit(read, record, config)))
 
 
 def _read(record: Mapping[str, Any]) -> _Record | _Erasure:
@@ -187,6 +165,10 @@ def _headline(record: _Record) -> str:
     why = "; ".join(reason_in_words(code) for code in record.reasons)
     by = f" (event {record.cancelled_by})" if record.cancelled_by else ""
     return f"{'HELD OUT' if record.action == 'holdout' else 'NOT SENT'}: {who}: {why}{by}."
+
+
+def _facts(record: _Record) -> list[str]:
+    return [said for fact in record.because if (said := fact_in_words(fact))]
 
 
 def _timing(record: _Record) -> str:
@@ -260,6 +242,56 @@ def _differences(record: _Record) -> list[str]:
     return found
 
 
+def _regrouped(record: _Record, config: Config | None) -> Iterator[str]:
+    """Draw the holdouts anew, where the configuration is given."""
+    if config is None or "holdout" not in record.arms:
+        return
+    if config.version_hash != record.config_version:
+        yield f"the configuration given is {config.version_hash}, not {record.config_version}"
+        return
+    held = any(held_out(holdout, scope, record.user_id) for holdout, scope in _holdouts(record, config))
+    if held != (record.action == "holdout"):
+        yield f"holdout: the salted hash says {'holdout' if held else 'treatment'!r}"
+
+
+def _audit(record: _Record, whole: Mapping[str, Any], config: Config | None) -> Iterator[str]:
+    """The whole record, then every choice made again, with numbers as they are."""
+    yield "Record:"
+    for name, value in whole.items():
+        yield f"  {name}: {json.dumps(value, ensure_ascii=False)}"
+    yield "Choices, made again:"
+    for choice, arms in record.arms.items():
+        yield f"  {choice}: '{_chosen(record, choice)}' with propensity {record.propensity[choice]!r}"
+        low = 0.0
+        with np.errstate(over="ignore"):  # as above
+            bounds = np.cumsum(np.array(list(arms.values()), np.float64)).tolist()
+        for arm, high in zip(arms, bounds, strict=True):
+            yield f"    '{arm}' has probability {arms[arm]!r}: [{low!r}, {high!r})"
+            low = high
+        if choice in record.random_draw:
+            key = draw_key(record.decision_id, choice)
+            logged = record.random_draw[choice]
+            yield f"    drawn from the key {key.decode()!r}: {uniform_number(key)!r}; logged: {logged!r}"
+        if choice == "holdout":
+            yield from _audited_group(record, config)
+    product = " * ".join(repr(propensity) for propensity in record.propensity.values())
+    yield f"  joint propensity: {product or 'no choice was made'} = {record.joint_propensity!r}"
+
+
+def _audited_group(record: _Record, config: Config | None) -> Iterator[str]:
+    if config is None:
+        yield "    the holdout's salt is in no record; give the configuration to draw it anew"
+        return
+    for holdout, scope in _holdouts(record, config):
+        number = holdout_number(holdout, scope, record.user_id)
+        of = f"campaign {scope}" if scope else "everybody"
+        yield f"    holdout of {of}: drawn {number!r}, held out below {holdout.share!r}"
+
+
+def _holdouts(record: _Record, config: Config) -> list[tuple[Holdout, str]]:
+    return holdouts_of(config, next((one for one in config.campaigns if one.id == record.campaign), None))
+
+
 def _redrawn(record: _Record, choice: str, probabilities: Floats) -> Iterator[str]:
     key, logged = draw_key(record.decision_id, choice), record.random_draw[choice]
     arm, chosen = list(record.arms[choice])[draw(probabilities, key)], _chosen(record, choice)
@@ -267,6 +299,3 @@ def _redrawn(record: _Record, choice: str, probabilities: Floats) -> Iterator[st
         yield f"{choice}: the number drawn is {uniform_number(key)!r}, not {logged!r}"
     elif arm != chosen:
         yield f"{choice}: '{arm}' is drawn, not '{chosen}'"
-
-
-__all__ = ["Explanation", "IncompleteError", "explain", "reason_in_words"]

@@ -15,6 +15,7 @@ from decisioning import profile as profiles
 from decisioning import triggers
 from decisioning.eligibility import COMPLAINED, HARD_BOUNCED, UNSUBSCRIBED
 from decisioning.events import Event, number, text
+from decisioning.followups import chain_of
 from decisioning.plan import Plan
 from decisioning.profile import (
     CANCEL,
@@ -186,6 +187,8 @@ def _remember(profile: Profile, plans: list[Plan], event: Event, body: dict[str,
 
 
 def _matches(plan: Plan, body: dict[str, Any], user: UserView, now_ms: int, life: Life) -> bool:
+    if plan.id in chain_of(body):
+        return False
     if plan.where is None:
         return True
     holds, error = plan.where.test(environment(plan, body, user, now_ms))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +80,15 @@ class Plan:
 def plans_of(config: Config) -> dict[str, Plan]:
     """Every campaign by id, in the order of the file."""
     return {campaign.id: _plan(config, campaign) for campaign in config.campaigns}
+
+
+def by_event(plans: Iterable[Plan]) -> dict[str, list[Plan]]:
+    """Name of an event -> the campaigns to which it means something, in the order of the file."""
+    found: dict[str, list[Plan]] = {}
+    for plan in plans:
+        for name in plan.events:
+            found.setdefault(name, []).append(plan)
+    return found
 
 
 def value_at(path: Path | None, body: dict[str, Any], default: float) -> float:

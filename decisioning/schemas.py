@@ -140,6 +140,21 @@ class AsOf(_Record):
     offset: int = Field(ge=0)
 
 
+class Fact(_Record):
+    """What one reason not to send was found from; the further fields depend on the reason."""
+
+    reason: Reason
+    channel: Channel | None = Field(default=None, description="Where it refuses this channel alone.")
+    when: str | None = Field(default=None, description="The condition, of a rule or of the campaign.")
+    used: int | None = Field(default=None, ge=0, description="Of a cap: sends in its window.")
+    max: int | None = Field(default=None, ge=0, description="Of a cap or another limit: how many there may be.")
+    per: str | None = Field(default=None, description="Of a cap: its window.")
+    message_id: str | None = Field(default=None, description="The event that cancelled it or reached the goal.")
+    at: AwareDatetime | None = Field(default=None, description="When that happened.")
+    fatigue: float | None = Field(default=None, ge=0, le=1)
+    limit: float | None = Field(default=None, description="Of fatigue: from where on nothing is sent.")
+
+
 class LogEntry(_Decided):
     """A record of `decision-log`: every decision with all that explains it, without address and text."""
 
@@ -168,6 +183,8 @@ class LogEntry(_Decided):
     config_version: Text
     experiment: dict[str, JsonValue] = {}
     cancelled_by: str | None = Field(default=None, description="messageId of the event that cancelled it.")
+    asleep: dict[str, dict[str, str]] = Field(default={}, description="Slot -> arm -> why it was not eligible.")
+    because: list[Fact] = Field(default=[], description="Of a suppression: the rule and the numbers of each reason.")
 
 
 class Example(_Record):

@@ -12,6 +12,7 @@ from decisioning import content, durations, expressions
 from decisioning.content import ContentError
 from decisioning.fields import CHANNELS
 from decisioning.findings import Finding, closest, field_name
+from decisioning.oddities import oddities
 
 if TYPE_CHECKING:
     from decisioning.config import Campaign, Config
@@ -50,6 +51,8 @@ def examine(source: Source, config: Config | None) -> None:
     _texts(source)
     if config is not None:
         _odd(source, config)
+        for path, said, remedy in oddities(config):
+            _warn(source, path, said, remedy)
 
 
 def select(data: Any, pattern: FieldPath) -> Iterator[tuple[FieldPath, Any]]:
@@ -274,14 +277,6 @@ def _odd_campaign(source: Source, config: Config, path: FieldPath, campaign: Cam
                     said,
                     f'use at least "{durations.spell(quiet.length_ms)}"',
                 )
-    if campaign.cooldown_ms > config.retention.profile_ms:
-        kept = durations.spell(config.retention.profile_ms)
-        _warn(
-            source,
-            (*path, "cooldown"),
-            f"profiles are kept for {kept}, the cooldown is forgotten then",
-            f'use at most "{kept}"',
-        )
     if expires_ms is not None and campaign.send_time.within_ms > expires_ms:
         said = "hours after expires_after are never picked"
         _warn(source, (*path, "send_time", "within"), said, f'use at most "{durations.spell(expires_ms)}"')

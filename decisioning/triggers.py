@@ -56,7 +56,7 @@ class Cancelled:
     """A timer that ended without a decision to send, the event that ended it (None: none did), and the reason code."""
 
     pending: Pending
-    by: str | None
+    by: Mark | None
     reason: str = "cancelled"
 
 
@@ -87,7 +87,7 @@ def trigger(
     _mark(profile, opened, timing)
     by = _in_effect(opened, CANCEL, now_ms)
     if by is not None:
-        return Cancelled(opened, by.message_id)
+        return Cancelled(opened, by)
     if len(profile.pending) >= MAX_PENDING or _bytes(profile) + _timer_bytes(opened) > MAX_TIMERS_BYTES:
         return Cancelled(opened, None, "not_eligible")
     profile.pending.append(opened)
@@ -127,22 +127,21 @@ def cancel(
             remember_mark(pending.marks, mark)
             continue
         profile.pending.remove(pending)
-        ended.append(Cancelled(pending, mark.message_id))
+        ended.append(Cancelled(pending, mark))
         _reopen(profile, pending, mark.at_ms, timing)
     return ended
 
 
 def reach(profile: Profile, campaign: str, per: str | None, mark: Mark) -> None:
-    """Note that the goal was reached, for what is pending."""
+    """Note that the goal was reached, for what is pending; the event that opened a timer does not reach its goal."""
     for pending in _matching(profile, campaign, per):
-        if mark.at_ms >= pending.first.at_ms:
+        if mark.at_ms >= pending.first.at_ms and mark.message_id != pending.first.message_id:
             remember_mark(pending.marks, mark)
 
 
-def cancelled_by(pending: Pending, now_ms: int) -> str | None:
-    """Message id of the cancel event in effect at the moment of decision, if there is one."""
-    mark = _in_effect(pending, CANCEL, now_ms)
-    return None if mark is None else mark.message_id
+def cancelled_by(pending: Pending, now_ms: int) -> Mark | None:
+    """The cancel event in effect at the moment of decision, if there is one."""
+    return _in_effect(pending, CANCEL, now_ms)
 
 
 def goal_reached(pending: Pending, now_ms: int) -> bool:
@@ -177,7 +176,7 @@ def unite(into: Profile, other: Profile, timings: dict[str, Timing], now_ms: int
         by = _in_effect(pending, CANCEL, now_ms)
         if by is not None:
             into.pending.remove(pending)
-            ended.append(Cancelled(pending, by.message_id))
+            ended.append(Cancelled(pending, by))
             timing = timings.get(pending.campaign)
             if timing is not None:
                 _reopen(into, pending, by.at_ms, timing)

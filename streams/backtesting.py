@@ -16,6 +16,7 @@ import typer
 
 from decisioning import backtest
 from decisioning.effects import DeadLetter, Effects, Outgoing
+from decisioning.report import Report
 from streams.checking import unreadable
 from streams.failure import WRONG_USE, Failure
 
@@ -36,6 +37,7 @@ class Outputs:
     decisions: Path | None = None
     log: Path | None = None
     examples: Path | None = None
+    report: Path | None = None
 
     def keep_apart(self, config: Path, events: Path) -> None:
         """See that writing one file destroys neither what is read nor another output; nothing is opened.
@@ -46,7 +48,13 @@ class Outputs:
             An output is also an input or another output, by whatever name.
         """
         taken = {"--config": config, "--events": STDIN if events == STANDARD else events}
-        for flag, path in (("--decisions", self.decisions), ("--log", self.log), ("--examples", self.examples)):
+        named = (
+            ("--decisions", self.decisions),
+            ("--log", self.log),
+            ("--examples", self.examples),
+            ("--report", self.report),
+        )
+        for flag, path in named:
             if path is None or path == STANDARD:
                 continue
             for other, used in taken.items():
@@ -74,8 +82,13 @@ def parse_time(flag: str, text: str) -> int:
     return (at - epoch) // dt.timedelta(milliseconds=1)
 
 
-def backtest_file(config: Config, events: Path, until_ms: int | None, outputs: Outputs) -> None:
+def backtest_file(config: Config, name: str, events: Path, until_ms: int | None, outputs: Outputs) -> None:
     """Play a file through the engine, write what comes out and say how much it was.
+
+    Parameters
+    ----------
+    name
+        What to call the configuration in a report.
 
     Raises
     ------
@@ -83,25 +96,31 @@ def backtest_file(config: Config, events: Path, until_ms: int | None, outputs: O
         A file cannot be read or written.
     """
     actions: Counter[str] = Counter()
+    report = Report(config)
     letters: list[DeadLetter] = []
     counted: Counter[str] = Counter()
     with ExitStack() as files:
         lines = files.enter_context(_reading(events))
         sinks = {
-            name: files.enter_context(_writing(path))
-            for name in ("decisions", "log", "examples")
-            if (path := getattr(outputs, name)) is not None
+            output: files.enter_context(_writing(path))
+            for output in ("decisions", "log", "examples")
+            if (path := getattr(outputs, output)) is not None
         }
+        page = files.enter_context(_writing(outputs.report)) if outputs.report is not None else None
         for effects in backtest.run(config, lines, until_ms):
-            for name, sink in sinks.items():
-                _write(sink, getattr(effects, name))
-            actions.update(orjson.loads(record.value)["action"] for record in effects.log)
+            for output, sink in sinks.items():
+                _write(sink, getattr(effects, output))
+            decided = [orjson.loads(record.value) for record in effects.log]
+            actions.update(record["action"] for record in decided)
+            report.add(decided, effects.dead_letters)
             letters.extend(effects.dead_letters[: SHOWN_DEAD_LETTERS - len(letters)])
             counted.update(_totals(effects))
+        if page is not None:
+            page.write(report.page(name, events.name, counted["events"]).encode())
     for letter in letters:
         typer.echo(f"{events}: event {letter.record.offset + 1}: {letter.reason}: {letter.message}", err=True)
     # What was asked for on stdout stays alone there.
-    on_stdout = STANDARD in (outputs.decisions, outputs.log, outputs.examples)
+    on_stdout = STANDARD in (outputs.decisions, outputs.log, outputs.examples, outputs.report)
     typer.echo(_summary(actions, counted), err=on_stdout)
 
 

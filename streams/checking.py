@@ -34,8 +34,13 @@ def load_file(path: Path) -> Config:
     return config
 
 
-def check_file(path: Path, *, as_json: bool) -> int:
+def check_file(path: Path, *, as_json: bool, explained: bool = False) -> int:
     """Print what is wrong or odd in a configuration, and the verdict.
+
+    Parameters
+    ----------
+    explained
+        Whether to say in plain sentences what a usable file means.
 
     Returns
     -------
@@ -43,6 +48,7 @@ def check_file(path: Path, *, as_json: bool) -> int:
         Exit code: 0 where it can be used, 1 where not.
     """
     config, findings = _read(path)
+    sentences = _described(config) if config is not None and explained else {}
     errors = sum(finding.severity == "error" for finding in findings)
     code = NO if config is None else 0
     if as_json:
@@ -53,6 +59,8 @@ def check_file(path: Path, *, as_json: bool) -> int:
             "config_version": config.version_hash if config is not None else None,
             "findings": [_as_json(finding) for finding in findings],
         }
+        if explained:
+            report["explained"] = sentences
         sys.stdout.buffer.write(orjson.dumps(report, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
         return code
     _print_findings(findings)
@@ -62,6 +70,8 @@ def check_file(path: Path, *, as_json: bool) -> int:
         typer.echo(f"{path}: {_count(errors, 'error')}{told}", err=True)
     else:
         typer.echo(f"{path}: ok, {_count(len(config.campaigns), 'campaign')}{told}")
+    for title, said in sentences.items():
+        typer.echo("\n".join(["", f"{title}:", *(f"  {sentence}" for sentence in said)]))
     return code
 
 
@@ -92,6 +102,12 @@ def _read(path: Path) -> tuple[Config | None, list[Finding]]:
     from decisioning import config  # noqa: PLC0415 - pydantic and the expressions take a moment
 
     return config.read(read_bytes(path, CONFIG_BYTES), str(path))
+
+
+def _described(config: Config) -> dict[str, list[str]]:
+    from decisioning.describe import describe  # noqa: PLC0415 - as above
+
+    return describe(config)
 
 
 def _print_findings(findings: list[Finding]) -> None:

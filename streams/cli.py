@@ -71,6 +71,7 @@ def version() -> None:
 def check(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The campaigns' YAML file.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Say in plain sentences what it means.")] = False,
 ) -> None:
     """Check a configuration file.
 
@@ -78,7 +79,7 @@ def check(
     """
     from streams.checking import check_file
 
-    raise typer.Exit(check_file(file, as_json=as_json))
+    raise typer.Exit(check_file(file, as_json=as_json, explained=explain))
 
 
 @app.command(epilog="Example: decisioning schema decisions > decisions.schema.json")
@@ -193,6 +194,7 @@ def backtest(
     decisions: Annotated[Path | None, typer.Option(metavar="FILE", help="Where decisions go; - is stdout.")] = None,
     log: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the decision log goes.")] = None,
     examples: Annotated[Path | None, typer.Option(metavar="FILE", help="Where training examples go.")] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Where a page of charts (HTML) goes.")] = None,
     no_learn: Annotated[bool, typer.Option("--no-learn", help="Do not learn from outcomes on the way.")] = False,  # noqa: ARG001
 ) -> None:
     """Decide over a file of events.
@@ -202,9 +204,9 @@ def backtest(
     from streams.backtesting import Outputs, backtest_file, parse_time
 
     until_ms = None if until is None else parse_time("--until", until)
-    outputs = Outputs(decisions, log, examples)
+    outputs = Outputs(decisions, log, examples, report)
     outputs.keep_apart(config, events)
-    backtest_file(_config(config), events, until_ms, outputs)
+    backtest_file(_config(config), config.name, events, until_ms, outputs)
 
 
 @app.command(epilog="Example: decisioning explain --log log.jsonl 3f2a…")
@@ -213,6 +215,11 @@ def explain(
     log: Annotated[
         Path | None,
         typer.Option("--log", metavar="FILE", help="A decision log; default: the topic in Kafka."),
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Also the whole record and every draw, for an audit.")] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="What it was made with: recomputes the holdout too."),
     ] = None,
     kafka: KafkaFlag = None,
     topic_prefix: PrefixFlag = None,
@@ -224,7 +231,8 @@ def explain(
     from streams.explaining import explain_decision
 
     settings = None if log else _settings(kafka=kafka, topic_prefix=topic_prefix)
-    raise typer.Exit(explain_decision(decision_id, log, settings))
+    loaded = None if config is None else _config(config)
+    raise typer.Exit(explain_decision(decision_id, log, settings, loaded, full=full))
 
 
 @app.command(epilog="Example: decisioning erase u-17 --kafka localhost:9092")

@@ -15,19 +15,26 @@ from streams.checking import unreadable
 from streams.failure import NO, Failure
 
 if TYPE_CHECKING:
+    from decisioning.config import Config
     from streams.settings import Settings
 
 FETCH_RECORDS: Final = 5000
 FETCH_TIMEOUT_MS: Final = 1000
 
 
-def explain_decision(decision_id: str, log: Path | None, settings: Settings | None) -> int:
+def explain_decision(
+    decision_id: str, log: Path | None, settings: Settings | None, config: Config | None = None, *, full: bool = False
+) -> int:
     """Print why a decision fell as it did.
 
     Parameters
     ----------
     log
         A file of `decision-log` records, one a line; None: the topic of `settings` is read.
+    config
+        What it was made with, to recompute the holdout too.
+    full
+        Whether to print everything an auditor asks for, after what a marketer does.
 
     Returns
     -------
@@ -49,11 +56,13 @@ def explain_decision(decision_id: str, log: Path | None, settings: Settings | No
     if record is None:
         raise Failure(f"no decision {decision_id} in {where}; check the id, or name another log with --log", NO)
     try:
-        explanation = explain(record)
+        explanation = explain(record, config)
     except IncompleteError as error:
         remedy = "look for it in the log as it was published"
         raise Failure(f"decision {decision_id} in {where}: the record is incomplete: {error}; {remedy}", NO) from None
     typer.echo(str(explanation))
+    if full:
+        typer.echo("\n".join(explanation.audit))
     return NO if explanation.differences else 0
 
 

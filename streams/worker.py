@@ -140,8 +140,6 @@ def _without_effect(config: Config) -> list[tuple[str, str, str]]:
     """What a configuration asks for and a worker does not do yet, so that nobody relies on it: see docs/limits.md."""
     found = []
     for campaign in config.campaigns:
-        if "Decision Sent" in campaign.trigger.events:
-            found.append((campaign.id, "trigger.event", "Decision Sent never happens"))
         if campaign.requires_stock is not None:
             found.append((campaign.id, "requires_stock", "products that are out of stock are advertised"))
         if campaign.send_time.within_ms:

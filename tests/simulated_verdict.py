@@ -7,11 +7,13 @@ import gc
 import logging
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import orjson
 import structlog
 
+from decisioning.localtime import to_ms
 from features.rows import decode
 from streams.seams import INPUTS
 from tests import simulated_leniently
@@ -20,6 +22,7 @@ from tests.simulated_forgotten import nothing_is_left_of_the_erased, the_idle_ar
 from tests.simulated_loop import Jumping
 from tests.simulated_replay import differences
 from tests.simulated_taken import message_of, repeated_stories, skipped_stories, taken_in
+from tests.simulated_work import AGAIN_MS
 from tests.simulation import World
 
 REPLAYED = 4  # every so many seeds: a replay costs a third of what a run costs
@@ -59,6 +62,11 @@ def _quiet() -> Iterator[None]:
             gc.enable()
 
 
+def at_ms(when: str) -> int:
+    """Milliseconds since the epoch of a time in a record."""
+    return to_ms(datetime.fromisoformat(when))
+
+
 def _outputs(world: World, topic: str) -> list[bytes]:
     return [record.value for commit in world.kafka.commits for name, record in commit.published if name == topic]
 
@@ -68,7 +76,7 @@ def _each_trigger_once(world: World) -> Iterator[str]:
     found: dict[str, list[dict[str, Any]]] = {}
     for value in _outputs(world, "decision-log"):
         line = orjson.loads(value)
-        if line["campaign"] is not None:
+        if line["campaign"] not in {None, "hello-again"}:
             found.setdefault(line["trigger"]["message_id"], []).append(line)
     skipped, repeated = skipped_stories(world), repeated_stories(world)
     for message_id, expected in world.work.triggers.items():
@@ -80,6 +88,26 @@ def _each_trigger_once(world: World) -> Iterator[str]:
         if story not in skipped:
             yield from (f"trigger {message_id}: {wrong}" for line in lines for wrong in unexpected(line, expected))
     yield from (f"{message_id} was no trigger and has {len(lines)} lines" for message_id, lines in found.items())
+
+
+def _each_hello_followed_up_once(world: World) -> Iterator[str]:
+    """Exactly one follow-up of each message sent, due after it; as often as it, where a story was repeated."""
+    logged = [orjson.loads(value) for value in _outputs(world, "decision-log")]
+    again: dict[str, list[dict[str, Any]]] = {}
+    for line in logged:
+        if line["campaign"] == "hello-again":
+            again.setdefault(line["trigger"]["message_id"], []).append(line)
+    sent = Counter(line["decision_id"] for line in logged if line["campaign"] == "hello" and line["action"] == "send")
+    for decision_id, times in sent.items():
+        lines = again.pop(f"sent:{decision_id}", [])
+        if not 1 <= len(lines) <= times:
+            yield f"decision {decision_id}: sent {times} times, followed up {len(lines)} times"
+        for line in lines:
+            if at_ms(line["due_at"]) != at_ms(line["trigger"]["at"]) + AGAIN_MS or (
+                line["action"] == "send" and line["decided_at"] < line["due_at"]
+            ):
+                yield f"decision {decision_id}: followed up at {line['decided_at']}, due {line['due_at']}"
+    yield from (f"{message_id} is no message that was sent" for message_id in again)
 
 
 def _each_erasure_proven_once(world: World) -> Iterator[str]:
@@ -176,6 +204,7 @@ def _steps_are_their_replay(world: World) -> Iterator[str]:
 
 CHECKS = (
     _each_trigger_once,
+    _each_hello_followed_up_once,
     _each_erasure_proven_once,
     nothing_is_left_of_the_erased,
     the_idle_are_forgotten,

@@ -17,6 +17,7 @@ from decisioning.partitioner import partition_of
 from tests.play import CAMPAIGN, CONFIG, config
 
 DELAY_MS = 8_000
+AGAIN_MS = 3_000  # after a hello, which is always sent
 FIRST_MS = 3_000  # nobody does anything before
 SPREAD_MS = 30_000
 CARTS = 10
@@ -32,6 +33,16 @@ SETUP = config(
             | {"delay": f"{DELAY_MS // 1000}s", "per": "properties.cart_id", "restart_on": ["Cart Viewed"]}
         },
         CAMPAIGN | {"id": "hello", "trigger": {"event": "Signed Up", "delay": "0s", "per": "properties.cart_id"}},
+        CAMPAIGN
+        | {
+            "id": "hello-again",
+            "trigger": {
+                "event": "Decision Sent",
+                "where": "event.properties.campaign == 'hello'",
+                "delay": f"{AGAIN_MS // 1000}s",
+                "per": "properties.decision_id",
+            },
+        },
     ],
 )
 
@@ -71,6 +82,7 @@ class Workload:
     forgotten: dict[str, int] = field(default_factory=dict)  # all ids of those, likewise
     idle: dict[str, int] = field(default_factory=dict)  # people whom nothing was heard of lately, likewise
     damaged: int = 0
+    greeted: int = 0
     stories: dict[str, int] = field(default_factory=dict)  # message id -> number of the story it belongs to
     ids: dict[bytes, str] = field(default_factory=dict)  # value of a record -> message id
     story: int = EVERYBODYS
@@ -156,6 +168,7 @@ def _plain(work: Workload, user: str, cart: str, at_ms: int) -> None:
 
 def _at_once(work: Workload, user: str, cart: str, at_ms: int) -> None:
     work.expect(work.track(at_ms, user, "Signed Up", cart), "send", at_ms)
+    work.greeted += 1
 
 
 def _cancelled(work: Workload, user: str, cart: str, at_ms: int) -> None:

@@ -378,7 +378,7 @@ class World:
             and (
                 self.loop.now_s > SKIPPED_S
                 if self.operator == "forward" or not self.transactional
-                else done["decision-log"] >= len(self.work.triggers) + len(self.work.erased)
+                else done["decision-log"] >= len(self.work.triggers) + len(self.work.erased) + self.work.greeted
                 and done["dead-letters"] >= self.work.damaged
             )
             and not self.kafka.unsettled()

@@ -138,6 +138,9 @@ WARNINGS = [
     (("max: 3", "max: 0"), "11:38", "caps[0].max", "nothing of marketing is ever sent on any channel"),
     (("expires_after: 12h", "expires_after: 2h"), "34:20", "campaigns[0].expires_after", "quiet hours of email last 11h"),
     (("cooldown: 24h", "cooldown: 500d"), "35:15", "campaigns[0].cooldown", "profiles are kept for 400d"),
+    (("per: 24h", "per: 500d"), "11:46", "caps[0].per", "profiles are kept for 400d, the cap is forgotten then"),
+    (("delay: 30m", "delay: 500d"), "26:14", "campaigns[0].trigger.delay", "the timer is forgotten then"),
+    (("within: 72h", "within: 500d"), "41:44", "campaigns[0].goal.within", "the message is forgotten then"),
     (("within: 0h", "within: 24h"), "33:25", "campaigns[0].send_time.within", "hours after expires_after are never picked"),
     (("max_wait: 3h", "max_wait: 5m"), "30:17", "campaigns[0].trigger.max_wait", "shorter than the delay"),
     (("      restart_on: [Product Added, Product Removed, Cart Viewed]\n", ""), "29:17", "campaigns[0].trigger.max_wait", "without restart_on"),
@@ -156,6 +159,39 @@ def test_what_is_legal_and_odd_is_a_warning(change: tuple[str, str], place: str,
     assert str(found[0]).startswith(f"shop.yaml:{place}: warning: {field}")
     assert said in str(found[0])
     assert check.is_usable(found)
+
+
+FOLLOW_UP = """\
+  - id: again
+    trigger:
+      event: Decision Sent
+      where: "event.properties.campaign == 'cart-abandonment'"
+      delay: 48h
+      exclude_variants: event.properties.variants
+    channels: [email]
+    variants: {subject: [{id: plain, text: Still there}, {id: offer, text: Yours}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ((), ""),
+        (("cart-abandonment'\"", "cart-abandonmnt'\""), 'no campaign is called "cart-abandonmnt": this one never starts; try "cart-abandonment"'),
+        (("== 'cart-abandonment'", "== 'again'"), '"again" is this campaign, which never follows itself up; name another campaign'),
+        (("      delay: 48h\n", ""), 'it follows in the same moment as what it follows; give it a delay, such as "48h"'),
+        (("{id: plain, text: Still there}, ", ""), '"offer" is the only variant: who got it before gets nothing'),
+        (("{id: plain, text", "{id: plain, status: draft, text"), '"offer" is the only variant'),
+    ],
+)  # fmt: skip
+def test_a_follow_up_that_cannot_work_is_a_warning(change: tuple[str, str] | tuple[()], said: str) -> None:
+    """It names a campaign that is not there or itself, has no delay, or no other variant to send."""
+    text = FOLLOW_UP.replace(*change) if change else FOLLOW_UP
+    assert text != FOLLOW_UP or not change
+    found = check.check(SHOP + text, "shop.yaml")
+    assert [one.severity for one in found] == ["warning"] * bool(said)
+    assert all(said in str(one) for one in found)
+    assert all(one.line > SHOP.count("\n") for one in found)
 
 
 def test_a_campaign_of_drafts_is_a_warning() -> None:

@@ -204,6 +204,19 @@ def test_check_as_json(run: Any, shop: Path) -> None:
     assert report["findings"][0].keys() >= {"line", "column", "field", "value", "expected", "remedy"}
 
 
+def test_check_explains_what_a_file_means(run: Any, shop: Path) -> None:
+    """In sentences under the verdict, or in the JSON; of a bad file there is nothing to say."""
+    path = shop / "shop.yaml"
+    code, out, err = run("check", "--explain", path)
+    assert (code, err) == (0, "")
+    assert out.startswith(f"{path}: ok, 1 campaign\n\nfor all campaigns:\n  People can be reached by email.\n")
+    assert "\n\ncart:\n  It begins with Product Added, and is decided 30 minutes later" in out
+    told = json.loads(run("check", "--explain", "--json", path)[1])["explained"]
+    assert list(told) == ["for all campaigns", "cart"]
+    path.write_text(CONFIG.replace("30m", "30x"))
+    assert run("check", "--explain", path)[:2] == (1, "")
+
+
 def test_a_bad_configuration_stops_other_commands(run: Any, shop: Path) -> None:
     """They show the errors and use nothing of it."""
     path = shop / "shop.yaml"
@@ -299,6 +312,21 @@ def test_backtest_never_writes_over_its_stdin(shop: Path) -> None:
     assert events.read_bytes() == before
 
 
+def test_backtest_writes_a_report(run: Any, shop: Path) -> None:
+    """A page beside the other outputs, which it does not change; never over a file that is read."""
+    arguments = ("backtest", "--config", shop / "shop.yaml", "--events", shop / "events.jsonl")
+    until = ("--until", "2026-03-02T11:00:00Z")
+    page = shop / "report.html"
+    code, out, _ = run(*arguments, *until, "--report", page)
+    assert (code, out) == (0, "2 events, 1 decisions (1 send), 1 dead letters\n")
+    assert page.read_text().startswith("<!doctype html>")
+    assert "What shop.yaml would have done" in page.read_text()
+    assert run(*arguments, *until, "--report", "-")[1] == page.read_text()
+    code, _, err = run(*arguments, "--report", shop / "events.jsonl")
+    assert code == 2
+    assert "this is the file of --events" in _one_line(err)
+
+
 @pytest.mark.parametrize("until", ["tomorrow", "2026-03-02T11:00:00", "2026-03-02", "1e9"])
 def test_a_time_needs_its_offset(run: Any, shop: Path, until: str) -> None:
     """A time that could mean several is refused."""
@@ -320,6 +348,10 @@ def test_explain_from_a_file(run: Any, shop: Path) -> None:
     code, out, err = run("explain", "--log", log, "unknown")
     assert (code, out) == (1, "")
     assert "no decision unknown" in _one_line(err)
+    code, full, err = run("explain", "--log", log, "--full", "--config", shop / "shop.yaml", record["decision_id"])
+    assert (code, err) == (0, "")
+    assert full.startswith(out_of_marketer := run("explain", "--log", log, record["decision_id"])[1])
+    assert f'  decision_id: "{record["decision_id"]}"' in full.removeprefix(out_of_marketer)
     record["random_draw"] = dict.fromkeys(record["random_draw"], 0.123)
     log.write_text(json.dumps(record))
     assert run("explain", "--log", log, record["decision_id"])[0] == 1

@@ -21,6 +21,7 @@ from tests.test_architecture import sources
 README = ROOT / "README.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
 PRIVACY = ROOT / "docs" / "privacy.md"
+CAMPAIGNS = ROOT / "docs" / "campaigns.md"
 DOCUMENTS = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BIN = Path(sys.executable).parent
 # Commands that need no server: their snippets are run. Of the others, name and flags are checked.
@@ -35,7 +36,10 @@ def snippets(language: str, path: Path = README) -> list[str]:
 def commands() -> list[list[str]]:
     """Every `decisioning` command line in the documents' snippets, as words."""
     lines = [
-        line for path in (README, OPERATIONS, PRIVACY) for block in snippets("sh", path) for line in block.splitlines()
+        line
+        for path in (README, OPERATIONS, PRIVACY, CAMPAIGNS)
+        for block in snippets("sh", path)
+        for line in block.splitlines()
     ]
     return [shlex.split(line) for line in lines if line.startswith("decisioning ")]
 

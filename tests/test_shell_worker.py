@@ -190,6 +190,10 @@ class Shop:
         """Whether everybody who bought something was decided on."""
         return len({entry["user_id"] for entry in self.log()}) == self.people
 
+    def decided_times(self, count: int) -> None:
+        """Wait for that many decisions."""
+        wait_until(lambda: len(self.log()) >= count, f"{count} decisions", DEADLINE_S)
+
     def check(self) -> None:
         """Wait for all decisions; each person has exactly one, sent, and on both topics."""
         wait_until(self.decided, f"{self.people} decisions", DEADLINE_S)
@@ -345,9 +349,35 @@ def test_a_worker_that_cannot_start_says_so_in_one_line(shop: Shop, change: dict
     assert words in lines[0]
 
 
+def test_a_worker_follows_up_what_it_sent(shop: Shop) -> None:
+    """Each message sent is followed by one more, with the other subject, also where another worker takes over."""
+    again = """\
+  - id: cart-again
+    trigger:
+      {event: Decision Sent, where: "event.properties.campaign == 'cart'", delay: 2s, per: properties.decision_id,
+       exclude_variants: event.properties.variants}
+    channels: [email]
+    variants:
+      subject: [{id: plain, text: "Still thinking it over?"}, {id: offer, text: "It is waiting"}]
+"""
+    shop.config += again
+    worker = shop.worker()
+    wait_until(worker.ready, "a worker", DEADLINE_S)
+    shop.send(*shop.buyers(20))
+    shop.decided_times(20)
+    worker.end(signal.SIGKILL)
+    shop.worker()
+    shop.decided_times(40)
+    log = shop.log()
+    subjects = {(entry["user_id"], entry["campaign"]): entry["variants"]["subject"] for entry in log}
+    assert len(log) == len(subjects) == 40
+    assert all(subjects[f"u{number}", "cart"] != subjects[f"u{number}", "cart-again"] for number in range(20))
+    firsts = {f"sent:{entry['decision_id']}" for entry in log if entry["campaign"] == "cart"}
+    assert {entry["trigger"]["message_id"] for entry in log if entry["campaign"] == "cart-again"} == firsts
+
+
 def test_what_a_worker_does_not_do_yet_is_said_at_its_start(shop: Shop) -> None:
-    """A configuration that relies on stock, send times or follow-ups is warned about, by campaign and field."""
-    shop.config = shop.config.replace("event: Product Added", "event: [Product Added, Decision Sent]", 1)
+    """A configuration that relies on stock or send times is warned about, by campaign and field."""
     shop.config = shop.config.replace(
         "channels: [email]\n", "channels: [email]\n    requires_stock: properties.product_id\n", 1
     )
@@ -355,6 +385,5 @@ def test_what_a_worker_does_not_do_yet_is_said_at_its_start(shop: Shop) -> None:
     wait_until(worker.ready, "a worker", DEADLINE_S)
     warned = [json.loads(line) for line in worker.output.read_text().splitlines() if "not applied" in line]
     assert [(line["campaign"], line["field"]) for line in warned] == [
-        ("cart", "trigger.event"),
         ("cart", "requires_stock"),
     ]

@@ -255,3 +255,12 @@ def test_timers_of_a_removed_campaign_are_cancelled() -> None:
     held = play([track("10:00", "t1")], until="10:10").memory
     renamed = config(campaign={"id": "other"})
     assert play_raw([track("11:00", "x", "Page Seen", "u9")], setup=renamed, memory=held).reasons == [["cancelled"]]
+
+
+def test_the_event_that_opens_a_timer_does_not_reach_its_goal() -> None:
+    """A campaign that starts with an order may want another one; that other one does reach it."""
+    goal = {"event": "Order Completed", "within": "24h"}
+    setup = config(campaign={"trigger": {"event": "Order Completed", "cancel_on": []}, "goal": goal})
+    first, second = (track(clock, clock, "Order Completed") for clock in ("10:00", "10:10"))
+    assert play([first], setup=setup).sent == [("10:00", "10:30:00")]
+    assert play([first, second], setup=setup).reasons == [["goal_reached"]]

@@ -1,0 +1,80 @@
+"""What is legal and odd beyond a single field: what is forgotten too early, and follow-ups of what is never sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from decisioning import cel_syntax, durations
+from decisioning.cel_syntax import Node
+from decisioning.cel_types import plain_string
+from decisioning.expressions import static_path
+from decisioning.findings import closest
+from decisioning.followups import DECISION_SENT
+
+if TYPE_CHECKING:
+    from decisioning.config import Campaign, Config
+    from decisioning.findings import FieldPath
+
+Oddity = tuple["FieldPath", str, str]
+"""Path of a field, what is odd about it, and the remedy."""
+
+_CAMPAIGN = ("event", "properties", "campaign")
+
+
+def oddities(config: Config) -> Iterator[Oddity]:
+    """Everything odd about a checked configuration that this module knows of."""
+    kept_ms = config.retention.profile_ms
+    for index, cap in enumerate(config.caps):
+        if cap.per_ms is not None and cap.per_ms > kept_ms:
+            yield _forgotten(("caps", index, "per"), "the cap", kept_ms)
+    for index, campaign in enumerate(config.campaigns):
+        path: FieldPath = ("campaigns", index)
+        if campaign.trigger.delay_ms > kept_ms:
+            yield _forgotten((*path, "trigger", "delay"), "the timer", kept_ms)
+        if campaign.cooldown_ms > kept_ms:
+            yield _forgotten((*path, "cooldown"), "the cooldown", kept_ms)
+        if campaign.goal is not None and campaign.goal.within_ms > kept_ms:
+            yield _forgotten((*path, "goal", "within"), "the message", kept_ms)
+        if DECISION_SENT in campaign.trigger.events:
+            yield from _follow_up(config, path, campaign)
+
+
+def _forgotten(path: FieldPath, what: str, kept_ms: int) -> Oddity:
+    kept = durations.spell(kept_ms)
+    return path, f"profiles are kept for {kept}, {what} is forgotten then", f'use at most "{kept}"'
+
+
+def _follow_up(config: Config, path: FieldPath, campaign: Campaign) -> Iterator[Oddity]:
+    known = [other.id for other in config.campaigns]
+    followed = [] if campaign.trigger.where is None else list(_compared(cel_syntax.parse(campaign.trigger.where)))
+    where = (*path, "trigger", "where")
+    for name in followed:
+        if name == campaign.id:
+            yield where, f'"{name}" is this campaign, which never follows itself up', "name another campaign"
+        elif name not in known:
+            likely = closest(name, known)
+            remedy = f'try "{likely}"' if likely else "name a campaign of this file"
+            yield where, f'no campaign is called "{name}": this one never starts', remedy
+    if campaign.trigger.events == (DECISION_SENT,) and not campaign.trigger.delay_ms:
+        said = "it follows in the same moment as what it follows"
+        yield (*path, "trigger"), said, 'give it a delay, such as "48h"'
+    if campaign.excluded is None:
+        return
+    slots = {slot for other in config.campaigns if other.id in followed for slot in other.variants}
+    for slot, variants in campaign.variants.items():
+        approved = [variant.id for variant in variants if variant.status == "approved"]
+        if slots and slot in slots and len(approved) == 1:
+            said = f'"{approved[0]}" is the only variant: who got it before gets nothing (exclude_variants)'
+            yield (*path, "variants", slot), said, "add another variant"
+
+
+def _compared(node: Node) -> Iterator[str]:
+    """Texts that a condition compares `event.properties.campaign` with by `==`."""
+    if node.kind == "binary" and node.value == "==":
+        for side, other in (node.children, node.children[::-1]):
+            name = plain_string(other) if other.kind == "string" else None
+            if name is not None and static_path(side) == _CAMPAIGN:
+                yield name
+    for child in node.children:
+        yield from _compared(child)
