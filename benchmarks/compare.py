@@ -181,7 +181,7 @@ def _report(track: Track, by_stage: Sequence[str], load: float) -> int:
         return 1
     where = (
         f"{platform.machine()}, {os.cpu_count()} cores (load {load:.1f} before), Python {platform.python_version()}; "
-        f"{track.count:,} events a pass, a tenth for Faust, {track.most:.0f} times as many for Kafka Streams and loops; "
+        f"{track.count:,} events a pass, a tenth for Faust, {track.most:.0f} times for Kafka Streams and loops; "
         "start and warm-up left out"
     )
     left_out = [f"{name}: left out, {why}" for name, why in track.left_out.items()]
