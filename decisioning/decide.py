@@ -17,7 +17,7 @@ from decisioning.eligibility import Case, Verdict, address_of, examine, fatigue_
 from decisioning.lifecycle import CHANNELS
 from decisioning.localtime import DAY_MS
 from decisioning.plan import Plan
-from decisioning.profile import MAX_RESERVATIONS, MAX_SENDS, Pending, Reservation, Send, count_day
+from decisioning.profile import MAX_RESERVATIONS, Pending, Reservation, Send, bounded_sends, count_day
 from decisioning.triggers import Cancelled, cancelled_by
 from decisioning.unsubscribe import Links
 from decisioning.view import UserView, environment
@@ -112,7 +112,7 @@ class Decider:
     def _choose(self, work: Work, case: Case, verdict: Verdict, outcome: Outcome) -> list[str]:
         """Make all choices and say in `outcome` what they are; the reasons to go with them."""
         choices = outcome.choices
-        outcome.context = self._context(work, case.person, case.now_ms)
+        outcome.context = self._context(work, case)
         if not choose_group(choices, case):
             outcome.action = "holdout"
             return ["holdout"]
@@ -165,13 +165,17 @@ class Decider:
             in_stock=work.state.stock.get(product, True),
         )
 
-    def _context(self, work: Work, person: str, now_ms: int) -> dict[str, float]:
+    def _context(self, work: Work, case: Case) -> dict[str, float]:
         """Named context of the choices, what is 0 left out; empty without consent to personalization."""
-        given = work.profile(person).consent.get("personalization")
+        given = case.profile.consent.get("personalization")
         granted = self.config.consent.default == "granted" if given is None else bool(given.value)
         if not granted:
             return {}
-        return {name: value for name, value in zip(NAMES, work.vector(person, now_ms).tolist(), strict=True) if value}
+        features = zip(NAMES, work.vector(case.person, case.now_ms).tolist(), strict=True)
+        context = {name: value for name, value in features if value}
+        if case.fatigue:
+            context["fatigue"] = case.fatigue
+        return context
 
     def _still_needed(self, sends: list[Send], now_ms: int) -> list[Send]:
         """Sends that a cooldown counts or an outcome may still be credited to."""
@@ -193,7 +197,7 @@ class Decider:
         effects.examples += decision.examples(send, outcome.decided_ms)
         if plan.goal is None:  # nothing will be credited to it
             send = structs.replace(send, choices={}, context={})
-        profile.sends = [*self._still_needed(profile.sends, outcome.decided_ms), send][-MAX_SENDS:]
+        profile.sends = bounded_sends([*self._still_needed(profile.sends, outcome.decided_ms), send])
         if decided is None:
             return
         effects.decisions.append(decided)
