@@ -16,7 +16,7 @@ DEFAULT_ZONE, ONE_ZONE = "Europe/Berlin", {"JP": "Asia/Tokyo"}
 QUIET = {"email": ("21:00", "08:00"), "push": ("01:30", "02:30"), "in_app": ("", "")}
 TRAIT = {"email": "email", "push": "push_token"}
 CHANNEL_OF = {"Email": "email", "Push": "push"}
-ROLLING = {"any": (4, timedelta(hours=24)), "push": (1, timedelta(hours=3))}
+ROLLING = {"any": (4, timedelta(hours=24)), "push": (1, timedelta(hours=1))}
 TRANSACTIONAL, COUNTED = ("receipt", "parcel"), ("cart", "news", "parcel")
 
 
@@ -181,7 +181,7 @@ class Oracle:
         address = person.of(TRAIT[sent.channel]) if sent.channel in TRAIT else entry["user_id"]
         assert address, "without an address"
         assert entry["address"] == address
-        near = [one for one in person.sent if one.campaign == "cart" and sent.at - one.at < timedelta(hours=2)]
+        near = [one for one in person.sent if one.campaign == "cart" and sent.at - one.at < timedelta(hours=6)]
         assert sent.campaign != "cart" or not near, "within the cooldown"
 
     def _may_promote(self, person: Somebody, sent: Sent) -> None:
@@ -201,6 +201,6 @@ class Oracle:
             found = [o for o in taken if scope in ("any", o.channel) and sent.at - per < o.at <= sent.at]
             assert len(found) <= most, f"more than {most} on {scope} within {per}"
         days = [one.at.astimezone(where).date() for one in taken if one.channel == "email"]
-        assert channel != "email" or days.count(wall.date()) <= 1, "twice on one day"
+        assert channel != "email" or days.count(wall.date()) <= 2, "more than twice on one day"
         weeks = [one.at.astimezone(where).isocalendar()[:2] for one in taken]
         assert weeks.count(wall.isocalendar()[:2]) <= 6, "too often in a week"

@@ -186,7 +186,8 @@ def test_an_experiment_is_a_policy_with_two_arms_and_goals_are_counted_for_both(
     for n in range(20):
         buy = track("12:00", f"b{n}", "Order Completed", f"p{n}", properties={"revenue": 10 + n})
         events += [identify("09:00", f"i{n}", f"p{n}"), track("10:00", f"t{n}", user=f"p{n}"), buy]
-    played = play(sorted(events, key=lambda event: str(event["timestamp"])), setup=setup)
+    events.sort(key=lambda event: str(event["timestamp"]))
+    played = play(events, setup=setup)
     groups = {e["user_id"]: e["experiment"]["group"] for e in played.log}
     assert set(groups.values()) == {"treatment", "holdout"}
     examples = [e for e in played.examples if e["policy"] == "cart/holdout"]
