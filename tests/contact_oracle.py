@@ -197,7 +197,8 @@ class Oracle:
         quiet = start <= clock < end if start <= end else clock >= start or clock < end
         assert not quiet or wall.fold, f"at {wall} in quiet hours"
         taken = [one for one in person.sent if one.takes_room]
-        for scope, (most, per) in ROLLING.items():
+        for scope in ("any", channel) if channel in ROLLING else ("any",):
+            most, per = ROLLING[scope]
             found = [o for o in taken if scope in ("any", o.channel) and sent.at - per < o.at <= sent.at]
             assert len(found) <= most, f"more than {most} on {scope} within {per}"
         days = [one.at.astimezone(where).date() for one in taken if one.channel == "email"]
