@@ -29,12 +29,12 @@ from decisioning.plan import Plan, by_event
 from decisioning.profile import (
     MAX_PENDING,
     MAX_RESERVATIONS,
-    MAX_SENDS,
     Mark,
     Pending,
     Profile,
     Reservation,
     Send,
+    bounded_sends,
     count_day,
 )
 from decisioning.pseudonyms import Pseudonyms
@@ -174,7 +174,7 @@ class Decider:
     def _choose(self, work: Work, case: Case, verdict: Verdict, outcome: Outcome) -> list[str]:
         """Make all choices and say in `outcome` what they are; the reasons to go with them."""
         choices = outcome.choices
-        outcome.context = self._context(work, case.person, case.now_ms)
+        outcome.context = self._context(work, case)
         if not choose_group(choices, case):
             outcome.action = "holdout"
             return ["holdout"]
@@ -229,13 +229,17 @@ class Decider:
             in_stock=work.state.stock.get(product, True),
         )
 
-    def _context(self, work: Work, person: str, now_ms: int) -> dict[str, float]:
+    def _context(self, work: Work, case: Case) -> dict[str, float]:
         """Named context of the choices, what is 0 left out; empty without consent to personalization."""
-        given = work.profile(person).consent.get("personalization")
+        given = case.profile.consent.get("personalization")
         granted = self.config.consent.default == "granted" if given is None else bool(given.value)
         if not granted:
             return {}
-        return {name: value for name, value in zip(NAMES, work.vector(person, now_ms).tolist(), strict=True) if value}
+        features = zip(NAMES, work.vector(case.person, case.now_ms).tolist(), strict=True)
+        context = {name: value for name, value in features if value}
+        if case.fatigue:
+            context["fatigue"] = case.fatigue
+        return context
 
     def _still_needed(self, sends: list[Send], now_ms: int) -> list[Send]:
         """Sends that a cooldown counts or an outcome may still be credited to."""
@@ -257,7 +261,7 @@ class Decider:
         effects.examples += decision.examples(send, outcome.decided_ms, self._pseudonyms.of(outcome.person))
         if plan.goal is None:  # nothing will be credited to it
             send = structs.replace(send, choices={}, context={})
-        profile.sends = [*self._still_needed(profile.sends, outcome.decided_ms), send][-MAX_SENDS:]
+        profile.sends = bounded_sends([*self._still_needed(profile.sends, outcome.decided_ms), send])
         if decided is None:
             return
         effects.decisions.append(decided)

@@ -1,6 +1,9 @@
 """What keeps a message from being a mistake: one small pure function for each constraint, in the order they apply.
 
-Each gives the reason codes of the contract; an empty list means nothing speaks against it.
+    erased, rules, when | consent, suppression, address | stock, cooldown, goal, caps, fatigue | quiet hours, expiry
+
+Each gives the reason codes of the contract; an empty list means nothing speaks against it. What concerns a channel is
+asked for each of them, and so are the caps that name one. The holdout comes last: it is a choice, in `choice`.
 """
 
 from __future__ import annotations
@@ -67,25 +70,32 @@ class Verdict:
 def examine(case: Case) -> Verdict:
     """Apply every constraint but the holdout, which is a choice."""
     verdict = Verdict()
-    verdict.reasons = (
-        rules(case, verdict.errors)
-        or eligible(case, verdict.errors)
-        or stock(case)
-        or cooldown(case)
-        or goal(case)
-        or caps(case, "any")
-        or fatigue(case)
-    )
+    verdict.reasons = erased(case) or rules(case, verdict.errors) or eligible(case, verdict.errors)
     if verdict.reasons:
         return verdict
-    quiet: dict[str, int] = {}
     for channel in case.plan.channels:
-        against = (
-            consent(case, channel) + suppression(case, channel) + address(case, channel) + caps(case, channel)
-        )  # fmt: skip
-        end_ms = quiet_hours(case, channel)
+        against = consent(case, channel) + suppression(case, channel) + address(case, channel)
         if against:
             verdict.refused[channel] = against
+    if len(verdict.refused) == len(case.plan.channels):
+        verdict.reasons = _no_channel(verdict, case)
+        return verdict
+    verdict.reasons = stock(case) or cooldown(case) or goal(case) or caps(case, "any") or fatigue(case)
+    if verdict.reasons:
+        return verdict
+    _timely(case, verdict)
+    return verdict
+
+
+def _timely(case: Case, verdict: Verdict) -> None:
+    """Channels whose caps have room and whose hours are not quiet, now or later; unless it is too late."""
+    quiet: dict[str, int] = {}
+    for channel in case.plan.channels:
+        if channel in verdict.refused:
+            continue
+        full, end_ms = caps(case, channel), quiet_hours(case, channel)
+        if full:
+            verdict.refused[channel] = full
         elif end_ms is not None:
             quiet[channel] = end_ms
         else:
@@ -99,11 +109,21 @@ def examine(case: Case) -> Verdict:
         else:
             verdict.defer_to_ms = end_ms
     elif not verdict.channels:
-        codes = [code for codes in verdict.refused.values() for code in codes]
-        verdict.reasons = list(dict.fromkeys(codes)) + (["no_channel"] if len(case.plan.channels) > 1 else [])
+        verdict.reasons = _no_channel(verdict, case)
     else:
         verdict.refused.update({channel: ["deferred:quiet_hours"] for channel in quiet})
-    return verdict
+
+
+def _no_channel(verdict: Verdict, case: Case) -> list[str]:
+    """Why none is left: the channels' own reasons."""
+    codes = [code for codes in verdict.refused.values() for code in codes]
+    return list(dict.fromkeys(codes)) + (["no_channel"] if len(case.plan.channels) > 1 else [])
+
+
+def erased(case: Case) -> list[str]:
+    """Whether the person was erased after the trigger; a merge may bring such a timer from another id."""
+    erased_ms = case.profile.erased_ms
+    return ["erased"] if erased_ms is not None and case.pending.first.at_ms <= erased_ms else []
 
 
 def rules(case: Case, errors: list[str]) -> list[str]:
@@ -212,10 +232,12 @@ def zone_of(config: Config, profile: Profile) -> ZoneInfo:
 
 
 def fatigue_of(config: Config, profile: Profile, now_ms: int) -> float:
-    """How tired of messages a person is, in [0, 1).
+    """How tired of messages a person is, in [0, 1].
 
     With S the decayed number of sends and E of human opens and clicks (both by UTC day, at the configured half-life),
-    fatigue = 1 - 2^-max(0, S - E): it rises with every unanswered send, falls with engagement, fades with silence.
+    fatigue = 1 - 2^-max(0, S - E). It never falls by a send and never rises by an open or a click; the more recent a
+    send or an answer is, the more it weighs; in silence an excess of sends fades. Days are kept as long as for
+    `user.sends_30d`.
     """
     if config.fatigue is None:
         return 0.0
@@ -237,7 +259,8 @@ def used(case: Case, cap: Cap) -> list[Reservation]:
     """The sends that take room in a cap's window now."""
     taken = [r for r in case.profile.reservations if cap.channel in ("any", r.channel)]
     if cap.per_ms is not None:
-        return [r for r in taken if case.now_ms - cap.per_ms < r.at_ms <= case.now_ms]
+        # one decided elsewhere by a clock ahead of ours is in a window with this one, too
+        return [r for r in taken if case.now_ms - cap.per_ms < r.at_ms]
     number = day_number if cap.calendar == "day" else week_number
     today = number(case.now_ms, case.zone)
     return [r for r in taken if number(r.at_ms, case.zone) == today]

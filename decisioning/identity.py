@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from decisioning import erasure
 from decisioning import profile as profiles
+from decisioning.eligibility import UNSUBSCRIBED
 from decisioning.messages import Message, outgoing, pack, unpack
 from decisioning.profile import Profile, Send, Trait
 from decisioning.triggers import Cancelled, Timing, unite
@@ -161,19 +162,22 @@ def merge_profiles(
     profiles.remember_aliases(into, [source, *other.aliases])
     if other == _NOBODY:
         return []
+    left = _left(into, other)
     newer = ((n, t) for n, t in other.traits.items() if n not in into.traits or into.traits[n].at_ms < t.at_ms)
     profiles.take_traits(into, list(newer))
+    if left is not None:
+        into.traits[UNSUBSCRIBED] = left
     for channel, consent in other.consent.items():
         mine = into.consent.get(channel)
         into.consent[channel] = consent if mine is None else _stricter(mine, consent)
     for channel, reasons in other.suppressed.items():
         held = into.suppressed.setdefault(channel, {})
         for reason, since_ms in reasons.items():
-            held[reason] = min(since_ms, held.get(reason, since_ms))
+            held[reason] = max(since_ms, held.get(reason, since_ms))
     zones = [z for z in (into.context_zone, other.context_zone) if z is not None]
     into.context_zone = max(zones, key=lambda z: z.at_ms, default=None)
     sends: dict[str, Send] = {s.decision_id: s for s in (*other.sends, *into.sends)}
-    into.sends = sorted(sends.values(), key=lambda s: (s.at_ms, s.decision_id))[-profiles.MAX_SENDS :]
+    into.sends = profiles.bounded_sends(sorted(sends.values(), key=lambda s: (s.at_ms, s.decision_id)))
     held_room = {r.decision_id: r for r in (*other.reservations, *into.reservations)}
     into.reservations = sorted(held_room.values(), key=lambda r: (r.at_ms, r.decision_id))[-profiles.MAX_RESERVATIONS :]
     for day, values in other.days.items():
@@ -183,6 +187,12 @@ def merge_profiles(
         del into.days[old]
     into.totals = [a + b for a, b in zip(into.totals, other.totals, strict=True)]
     return unite(into, other, timings, now_ms)
+
+
+def _left(into: Profile, other: Profile) -> Trait | None:
+    """The latest word of either that nothing shall be written at all, whatever the other said later."""
+    said = [one.traits[UNSUBSCRIBED] for one in (into, other) if one.trait(UNSUBSCRIBED) is True]
+    return max(said, key=lambda trait: trait.at_ms, default=None)
 
 
 def _stricter(a: Trait, b: Trait) -> Trait:

@@ -217,7 +217,7 @@ def _engage(profile: Profile, life: Life, event: Event) -> None:
 
 def _suppress(profile: Profile, channel: str, reason: str, at_ms: int) -> None:
     held = profile.suppressed.setdefault(channel, {})
-    held[reason] = min(at_ms, held.get(reason, at_ms))
+    held[reason] = max(at_ms, held.get(reason, at_ms))  # a consent takes back only what was said before it
 
 
 def _agree(profile: Profile, consent: Mapping[str, Any], at_ms: int) -> None:

@@ -32,6 +32,7 @@ MAX_TRAIT_NAME = 128  # characters
 _CONTENTS_BYTES = 256  # of a trigger beside its body and id: names and times
 
 CANCEL, GOAL = "cancel", "goal"
+LEFT_ALL = "unsubscribed"  # the trait by which a person refuses everything: there is always room for it
 DAILY = ("orders", "revenue", "sends", "opens", "clicks")
 
 _Ms = Annotated[int, msgspec.Meta(ge=0, le=250_000_000_000_000)]  # years 1970 to 9892: every calendar can do with it
@@ -233,6 +234,17 @@ def remember(profile: Profile, happened: Happened) -> None:
         del profile.recent[0]
 
 
+def bounded_sends(sends: list[Send]) -> list[Send]:
+    """At most `MAX_SENDS` of sends in order of time; the latest of each campaign stays, for its cooldown."""
+    excess = len(sends) - MAX_SENDS
+    if excess <= 0:
+        return sends
+    latest = {send.campaign: send.decision_id for send in sends if send.channel}
+    earlier = [send for send in sends if latest.get(send.campaign) != send.decision_id][:excess]
+    dropped = {send.decision_id for send in earlier}
+    return [send for send in sends if send.decision_id not in dropped][-MAX_SENDS:]
+
+
 def remember_aliases(profile: Profile, ids: Iterable[str]) -> None:
     """Add a person's other ids, each once; the oldest ones go where there is no room."""
     profile.aliases = list(dict.fromkeys([*profile.aliases, *ids]))[-MAX_ALIASES:]
@@ -257,7 +269,7 @@ def take_traits(profile: Profile, traits: Iterable[tuple[str, Trait]]) -> int:
             continue
         size = _trait_bytes(trait)
         fits = size <= min(room, MAX_TRAIT_BYTES) and len(name) <= MAX_TRAIT_NAME
-        if fits and (known is not None or len(mine) < MAX_TRAITS):
+        if (fits and (known is not None or len(mine) < MAX_TRAITS)) or (name == LEFT_ALL and trait.value is True):
             mine[name] = trait
             room -= size
         else:

@@ -137,7 +137,7 @@ def _duplicates(source: Source) -> None:
             )
     for path, target in select(source.data, ("event_aliases", "*")):
         aliases = source.data["event_aliases"]
-        if isinstance(target, str) and target in aliases:
+        if isinstance(aliases, dict) and isinstance(target, str) and target in aliases:
             what = "is an alias itself; aliases are followed once"
             _error(
                 source,

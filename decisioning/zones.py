@@ -1,9 +1,9 @@
-"""Which time zones there are."""
+"""Which time zones there are: those of the pinned `tzdata` package, as for decisions."""
 
 from __future__ import annotations
 
-import zoneinfo
 from functools import cache
+from importlib import resources
 
 from decisioning.findings import closest
 
@@ -11,7 +11,7 @@ from decisioning.findings import closest
 @cache
 def known() -> frozenset[str]:
     """Names of all IANA zones."""
-    return frozenset(zoneinfo.available_timezones())
+    return frozenset(resources.files("tzdata").joinpath("zones").read_text(encoding="utf-8").split())
 
 
 def check_zone(name: str) -> str:

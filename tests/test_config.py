@@ -312,3 +312,10 @@ def test_any_field_may_hold_anything(data: st.DataObject) -> None:
     else:
         owner[keys[-1]] = data.draw(json_values)
     read_quietly(json.dumps(whole))
+
+
+def test_aliases_that_are_a_list_are_an_error_and_no_crash() -> None:
+    """A list that names its own entry is told what was expected."""
+    document = {**yaml_source.parse(SHOP).data, "event_aliases": ["Added", "Added"]}
+    findings = config.read(json.dumps(document))[1]
+    assert any("event_aliases" in str(finding) for finding in findings if finding.severity == "error")
