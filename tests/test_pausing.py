@@ -197,7 +197,7 @@ def test_timers_of_a_paused_campaign_that_is_gone_are_cancelled() -> None:
 def test_a_decision_that_waits_for_the_morning_is_not_sent_for_what_sold_out_overnight() -> None:
     """Deferred by quiet hours in stock, out of stock when they end; restocked, it would go."""
     setup = config(quiet_hours={"from": "21:00", "to": "08:00"}, campaign={"requires_stock": "properties.product_id"})
-    product = {"user": "product:p1", "properties": {"product_id": "p1"}}
+    product: dict[str, Any] = {"user": "product:p1", "properties": {"product_id": "p1"}}
 
     async def story(shop: Shop) -> None:
         await shop.happen("22:00", track("22:00", "t1", properties={"product_id": "p1"}))

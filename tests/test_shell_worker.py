@@ -339,15 +339,13 @@ def test_a_worker_that_cannot_start_says_so_in_one_line(shop: Shop, change: dict
 
 
 def test_what_a_worker_does_not_do_yet_is_said_at_its_start(shop: Shop) -> None:
-    """A configuration that relies on stock, send times or follow-ups is warned about, by campaign and field."""
+    """A configuration that relies on send times or follow-ups is warned about, by campaign and field."""
     shop.config = shop.config.replace("event: Product Added", "event: [Product Added, Decision Sent]", 1)
-    shop.config = shop.config.replace(
-        "channels: [email]\n", "channels: [email]\n    requires_stock: properties.product_id\n", 1
-    )
+    shop.config = shop.config.replace("channels: [email]\n", "channels: [email]\n    send_time: {within: 2h}\n", 1)
     worker = shop.worker()
     wait_until(worker.ready, "a worker", DEADLINE_S)
     warned = [json.loads(line) for line in worker.output.read_text().splitlines() if "not applied" in line]
     assert [(line["campaign"], line["field"]) for line in warned] == [
         ("cart", "trigger.event"),
-        ("cart", "requires_stock"),
+        ("cart", "send_time.within"),
     ]
