@@ -125,10 +125,14 @@ class Partition:
 
     def next_due_ms(self) -> int | None:
         """When the next timer is due that is not held."""
+        self._unpark()
+        return self._due.next_ms()
+
+    def _unpark(self) -> None:
+        """Look again at what is held, if campaigns were paused or resumed since the last time."""
         if self._switches != self._tables.switches:
             self._switches = self._tables.switches
             self._due.unpark()
-        return self._due.next_ms()
 
     async def start(self) -> None:
         """Take the partition over; see START above.
@@ -177,9 +181,7 @@ class Partition:
         batch = self._engine.decode(events, internal)
         if not events:
             batch.offset = offsets["events"]
-        if fire_until_ms is not None:
-            batch.due = self._due.until(fire_until_ms, DUE_AT_ONCE)
-            batch.fire_until_ms = fire_until_ms
+        batch.fire_until_ms = fire_until_ms
         started_s = self._timed("decode", started_s)
         await self._load(batch)  # 1
         started_s = self._timed("fetch", started_s)
@@ -268,8 +270,14 @@ class Partition:
     # STEP
 
     async def _load(self, batch: Any) -> None:
-        """READ: whoever the step needs and nobody has loaded."""
-        while missing := self._engine.reads(self._state, batch):
+        """READ: who is due, and whoever the step needs and nobody has loaded."""
+        while True:
+            if batch.fire_until_ms is not None:
+                self._unpark()  # a campaign that is resumed while somebody is loaded counts in this step
+                batch.due = self._due.until(batch.fire_until_ms, DUE_AT_ONCE)
+            missing = self._engine.reads(self._state, batch)
+            if not missing:
+                return
             people = sorted(missing)
             rows, profiles = await self._view.read(self._meta, people)
             self._cache.load(people, rows, profiles)

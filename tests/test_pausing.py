@@ -180,6 +180,26 @@ def test_a_resume_during_a_step_is_not_overlooked() -> None:
     tell(story)
 
 
+def test_a_resume_while_people_are_loaded_counts_in_the_step() -> None:
+    """The step that its marker describes: with the campaign running, everybody who is due then is decided in it."""
+
+    async def story(shop: Shop) -> None:
+        await shop.happen("10:00", track("10:00", "t1"))
+        shop.control("cart", paused=True)
+        await shop.happen("10:40")
+        shop.clock.ms = ms("10:41")
+        event = orjson.dumps(track("10:41", "x", "Page Seen", user="new"))
+        lines, shop.read = [Line("events", 0, shop.read, b"new", event, shop.clock.ms)], shop.read + 1
+        offsets = {"events": shop.read, "internal": 0}
+        step = asyncio.create_task(shop.owner.step(lines, [], offsets, shop.clock.ms))
+        await asyncio.sleep(0)
+        shop.control("cart", paused=False)
+        await step
+        assert shop.log() == [("u1", "send", "10:41")]
+
+    tell(story)
+
+
 def test_timers_of_a_paused_campaign_that_is_gone_are_cancelled() -> None:
     """Removing a campaign ends its timers at once, paused or not."""
 
