@@ -338,7 +338,7 @@ class World:
             for _ in range(round(getattr(self.weather, name))):
                 self.loop.call_later(self.chance.random() * FAULTS_END_S, self._do, name, deed)
         pauses = random.Random(f"pauses {self.seed}")
-        for _ in range(pauses.choice((0, 0, 1, 3))):
+        for _ in range(pauses.choice((0, 0, 0, 0, 1, 3))):
             at_s = pauses.random() * FAULTS_END_S
             self.loop.call_later(at_s, self.switch, True)
             self.loop.call_later(at_s + pauses.choice((0.01, 1, 10)), self.switch, False)
