@@ -10,11 +10,10 @@ import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import orjson
-
+from decisioning import broadcast
 from decisioning.batch import Batch
 from decisioning.config import Config
-from decisioning.effects import Effects, State
+from decisioning.effects import Effects, State, Stock
 from decisioning.engine import Engine
 from decisioning.events import arrival_ms
 from decisioning.unsubscribe import Links
@@ -44,8 +43,7 @@ class Memory:
     def __init__(self) -> None:
         self.rows = RowTable()
         self.profiles: dict[str, bytes] = {}
-        self.stock: dict[str, bool] = {}
-        self._stock_at: dict[str, str] = {}
+        self.stock: dict[str, Stock] = {}
         self.state = State(0, 1, self.rows, self.profiles, self.stock)
         self._next: dict[str, int] = {}
         self._heap: list[tuple[int, str]] = []
@@ -65,10 +63,7 @@ class Memory:
                 self._next[person] = due_ms
                 heapq.heappush(self._heap, (due_ms, person))
         for record in effects.catalog:
-            said = orjson.loads(record.value)
-            product, at = said["product_id"], said["at"]
-            if at >= self._stock_at.get(product, ""):  # times of this form sort as texts
-                self.stock[product], self._stock_at[product] = said["in_stock"], at
+            broadcast.take_stock(self.stock, record.key, record.value)
 
     def next_due_ms(self) -> int | None:
         """When the next timer fires."""

@@ -74,13 +74,14 @@ class Decider:
         self._caps_look_back_ms = max([CALENDAR_MS, *(cap.per_ms or 0 for cap in config.caps)])
 
     def fire(self, work: Work, due: Sequence[str], until_ms: int, moment: Moment) -> None:
-        """Decide every timer due at or before `until_ms`, in order of (due, person)."""
+        """Decide every timer due at or before `until_ms`, in order of (due, person); those of `work.held` stay."""
+        held = work.held
         people = {person for person in (*due, *work.touched()) if person in work.slot}
         ready = [
             (pending.fire_ms, person, pending.campaign, pending.per, pending)
             for person in people
             for pending in work.profile(person).pending
-            if pending.fire_ms <= until_ms
+            if pending.fire_ms <= until_ms and pending.campaign not in held
         ]
         if ready:
             work.evaluate(list(dict.fromkeys(person for _, person, *_ in ready)), moment.now_ms)
@@ -214,7 +215,7 @@ class Decider:
         user = self.view(work, person, now_ms)
         body: dict[str, Any] = orjson.loads(pending.latest.body)
         path = plan.campaign.requires_stock
-        product = "" if path is None else path.key(body)
+        stock = None if path is None else work.state.stock.get(path.key(body))
         return Case(
             decision_id=outcome.decision_id,
             plan=plan,
@@ -226,7 +227,7 @@ class Decider:
             zone=zone_of(self.config, profile),
             env=environment(plan, body, user, now_ms),
             fatigue=user.fatigue,
-            in_stock=work.state.stock.get(product, True),
+            in_stock=stock is None or stock.in_stock,
         )
 
     def _context(self, work: Work, case: Case) -> dict[str, float]:

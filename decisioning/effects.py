@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,6 +44,23 @@ class Record(Protocol):
         """Append time in milliseconds since the epoch."""
 
 
+class Stock(msgspec.Struct, frozen=True):
+    """Whether a product can be had, as `catalog` says it, and the event time since when (RFC 3339)."""
+
+    product_id: str
+    in_stock: bool
+    at: str
+
+
+class Switch(msgspec.Struct, frozen=True):
+    """Whether a campaign is paused, as `control` says it: since when (RFC 3339), by whom, and why."""
+
+    paused: bool
+    at: str
+    by: str = ""
+    reason: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """What is known of one partition's people, as far as this step needs it.
@@ -56,14 +74,17 @@ class State:
     profiles
         Encoded profiles of those who have one.
     stock
-        Product id -> whether it is in stock, where that was ever said.
+        Product id -> what was said of its stock last, where that was ever said.
+    paused
+        Campaign -> who paused it: its timers are held.
     """
 
     partition: int
     partitions: int
     rows: RowTable
     profiles: Mapping[str, bytes]
-    stock: Mapping[str, bool] = field(default_factory=dict)
+    stock: Mapping[str, Stock] = field(default_factory=dict)
+    paused: Mapping[str, Switch] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +119,9 @@ class Effects:
     due
         Person -> earliest time in milliseconds a timer of theirs fires, None for no timer; only where it may have
         changed.
+    parked
+        Person -> earliest time a timer of theirs fires that is not held, None for none; only of those whose earliest
+        timer is held because its campaign is paused.
     fired
         (campaign, fire_at in milliseconds) of each record of `decisions`, in the same order.
     counts
@@ -108,6 +132,7 @@ class Effects:
     rows: NDArray[np.void] = field(default_factory=lambda: np.zeros(0, ROW))
     profiles: dict[str, bytes] = field(default_factory=dict)
     due: dict[str, int | None] = field(default_factory=dict)
+    parked: dict[str, int | None] = field(default_factory=dict)
     decisions: list[Outgoing] = field(default_factory=list)
     log: list[Outgoing] = field(default_factory=list)
     examples: list[Outgoing] = field(default_factory=list)

@@ -12,18 +12,17 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
-from decisioning import decision, erasure, events, identity, lifecycle, messages, retention
+from decisioning import broadcast, decision, erasure, events, identity, lifecycle, messages, retention
 from decisioning.batch import Batch, Forwarded, Models
+from decisioning.broadcast import STOCK_EVENTS
 from decisioning.config import Config
 from decisioning.decide import Decider, Moment
 from decisioning.decision import AsOf
-from decisioning.effects import DeadLetter, Effects, Outgoing, Record, State
+from decisioning.effects import DeadLetter, Effects, Record, State
 from decisioning.events import Event
 from decisioning.identity import Place
-from decisioning.localtime import iso
 from decisioning.messages import Message
 from decisioning.partitioner import partition_of
 from decisioning.plan import plans_of
@@ -36,7 +35,6 @@ from decisioning.work import Work
 from features import rows as feature_rows
 from features.layout import ring_ids
 
-STOCK = {"Product Restocked": True, "Product Out of Stock": False}
 NAMING = frozenset(("identify", "alias"))
 SIGNIFICANT_TYPES = NAMING | {"delete"}
 MAX_ZONE_CHARACTERS = 64
@@ -75,10 +73,10 @@ class Engine:
         decoded = events.decode(records, self.config.event_aliases)
         batch.rejected += decoded.rejected
         kept, kept_records = decoded.events, decoded.records
-        if not STOCK.keys().isdisjoint([event.event for event in kept]):
-            batch.stock = [event for event in kept if event.event in STOCK]
-            kept_records = [r for r, event in zip(kept_records, kept, strict=True) if event.event not in STOCK]
-            kept = [event for event in kept if event.event not in STOCK]
+        if not STOCK_EVENTS.keys().isdisjoint([event.event for event in kept]):
+            batch.stock = [event for event in kept if event.event in STOCK_EVENTS]
+            kept_records = [r for r, event in zip(kept_records, kept, strict=True) if event.event not in STOCK_EVENTS]
+            kept = [event for event in kept if event.event not in STOCK_EVENTS]
         batch.events += kept
         batch.records += kept_records
         batch.people += [event.person for event in kept]
@@ -115,10 +113,12 @@ class Engine:
             What was learned so far.
         """
         del models  # nothing learns yet: every policy is what it is without data
-        work = Work(state, self._cast(state, batch)[0] if batch.cast is None else batch.cast)
+        # Timers of a campaign that is gone are cancelled, paused or not.
+        held = frozenset(state.paused.keys() & self.plans.keys()) if state.paused else frozenset[str]()
+        work = Work(state, self._cast(state, batch)[0] if batch.cast is None else batch.cast, held)
         moment = Moment(now_ms, AsOf(state.partition, batch.offset))
         work.effects.dead_letters = batch.rejected
-        work.effects.catalog = [_stock_record(event) for event in batch.stock]
+        work.effects.catalog = broadcast.stock_records(batch.stock, state.stock)
         self._count(work, batch)
         if batch.expired:
             retention.expire(work, batch.expired, now_ms - self.config.retention.profile_ms)
@@ -384,10 +384,3 @@ def _note_zone(work: Work, person: str, event: Event) -> None:
         profile.context_zone = Trait(event.at_ms, event.timezone)
         work.rows["zone"][work.slot[person]] = zone_hash(event.timezone)
         work.changed_rows[work.slot[person]] = True
-
-
-def _stock_record(event: Event) -> Outgoing:
-    """What `catalog` says of a product."""
-    product = events.text(event.props, "product_id") or event.person.removeprefix("product:")
-    record = {"product_id": product, "in_stock": STOCK[event.event or ""], "at": iso(event.at_ms)}
-    return Outgoing(product.encode(), orjson.dumps(record))

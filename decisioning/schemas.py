@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    RootModel,
+    StringConstraints,
+    model_validator,
+)
 
 from decisioning.config import Config
 
@@ -187,6 +196,24 @@ class LogEntry(_Decided):
     because: list[Fact] = Field(default=[], description="Of a suppression: the rule and the numbers of each reason.")
 
 
+class SwitchEntry(_Record):
+    """A record of `decision-log` that is no decision: who paused or resumed a campaign, when and why."""
+
+    schema_: Literal[1] = Field(alias="schema")
+    decision_id: Text = Field(description="Of this record alone.")
+    campaign: Text
+    action: Literal["pause", "resume"]
+    user_id: None = None
+    decided_at: AwareDatetime
+    reasons: Annotated[list[Reason], Field(max_length=0)] = []
+    by: str
+    note: str = ""
+
+
+class LogRecord(RootModel[LogEntry | SwitchEntry]):
+    """A record of `decision-log`: a decision, or the use of a campaign's kill switch."""
+
+
 class Example(_Record):
     """A record of `examples`: context, arm, propensity and reward of one choice, or a later correction of it."""
 
@@ -221,7 +248,7 @@ class Example(_Record):
 MODELS: Final[dict[str, tuple[type[BaseModel], str]]] = {
     "events": (Event, "An event (topic events)"),
     "decisions": (Decision, "A decision to send (topic decisions)"),
-    "decision-log": (LogEntry, "A decision with its provenance (topic decision-log)"),
+    "decision-log": (LogRecord, "A decision with its provenance (topic decision-log)"),
     "examples": (Example, "A training example (topic examples)"),
     "config": (Config, "The configuration file"),
 }

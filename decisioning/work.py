@@ -32,10 +32,13 @@ class Work:
         What the shell loaded; never changed here.
     people
         Everyone the step may touch, each once; all are in `state.rows`.
+    held
+        Campaigns whose timers do not fire.
     """
 
-    def __init__(self, state: State, people: list[str]) -> None:
+    def __init__(self, state: State, people: list[str], held: frozenset[str] = frozenset()) -> None:
         self.state = state
+        self.held = held
         self.people = people
         self.slot = {person: slot for slot, person in enumerate(people)}
         self.rows: NDArray[np.void] = state.rows.gather(people)
@@ -195,7 +198,18 @@ class Work:
             effects.profiles[person] = encoded
             effects.due[person] = profile.next_fire_ms()
             self.changed_rows[self.slot[person]] = True
+        if self.held:
+            self._park()
         changed = np.flatnonzero(self.changed_rows)
         effects.people = [self.people[slot] for slot in changed.tolist()]
         effects.rows = self.rows[changed]
         return effects
+
+    def _park(self) -> None:
+        """Say when those fire next whose earliest timer is held."""
+        effects = self.effects
+        for person, due_ms in effects.due.items():
+            free = [timer.fire_ms for timer in self.profile(person).pending if timer.campaign not in self.held]
+            free_ms = min(free, default=None)
+            if free_ms != due_ms:
+                effects.parked[person] = free_ms

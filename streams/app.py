@@ -27,6 +27,7 @@ from streams.seams import INPUTS, RefusedError, UnknownOutcomeError
 from streams.settings import Settings
 from streams.store import RedisStore, Scripts
 from streams.sweep import Sweep
+from streams.tables import TableReader, Tables
 from streams.transport import Consumer, Transport
 
 SESSION_TIMEOUT_S: Final = 6.0  # the broker's minimum: how long a killed worker's partitions wait
@@ -179,6 +180,8 @@ class Shell:
         self._versions = versions or {}
         self._clock = SystemClock()
         self._ends = EndOffsets(cluster, self._clock)
+        self._tables = Tables()
+        self._reader = TableReader(cluster, self._tables, self._review)
         self._inputs = {settings.topic(name): name for name in INPUTS}
         self._partitions = 0
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -190,14 +193,21 @@ class Shell:
         self.app.on_partitions_assigned.connect(self._on_assigned)
 
     @property
+    def informed(self) -> bool:
+        """Whether the broadcast topics were read to where they ended at the start."""
+        return self._reader.caught_up.is_set()
+
+    @property
     def consumer(self) -> Consumer:
         """Faust's consumer, as ours."""
         consumer: Consumer = self.app.consumer
         return consumer
 
     async def start(self, partitions: int) -> None:
-        """Join the group; `partitions` is how many `events` has."""
+        """Read what all workers are told, then join the group; `partitions` is how many `events` has."""
         self._partitions = partitions
+        self._start(self._reader.run())
+        await self._reader.caught_up.wait()
         self._start(self._ends.run())
         self._start(self._report())
         keep_ms = self._engine.config.retention.profile_ms
@@ -270,6 +280,10 @@ class Shell:
         self.assigned = True
         _log.info("assigned", partitions=sorted(numbers["events"]))
 
+    def _review(self) -> None:
+        for owner in self.owners.values():
+            owner.review()
+
     def _stop_owners(self) -> None:
         for number, owner in self.owners.items():
             owner.stop()
@@ -281,7 +295,7 @@ class Shell:
         commit = None if self._settings.delivery == "exactly_once" else self.consumer.commit_offsets
         log = KafkaLog(self._cluster, number, commit)
         most = max(LEAST_CACHED_PEOPLE, CACHED_PEOPLE // self._partitions)
-        place = Place(number, self._partitions, most, self._versions)
+        place = Place(number, self._partitions, most, self._versions, self._tables)
         return Partition(place, self._engine, log, self._store(number), self._clock, self._metrics)
 
     def _store(self, number: int) -> RedisStore:

@@ -282,6 +282,43 @@ def pseudonym(user: UserArgument) -> None:
     raise typer.Exit(print_pseudonyms(user, _settings()))
 
 
+CampaignArgument = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="Its id in the configuration.")]
+ByFlag = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who wants it; default: the user here.")]
+ReasonFlag = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for the log.")]
+
+
+@app.command(epilog="Example: decisioning pause cart-abandonment --reason 'wrong price' --kafka localhost:9092")
+def pause(
+    campaign: CampaignArgument,
+    by: ByFlag = None,
+    reason: ReasonFlag = "",
+    config: ConfigFlag = None,
+    kafka: KafkaFlag = None,
+    topic_prefix: PrefixFlag = None,
+) -> None:
+    """Let a campaign decide nothing until it is resumed.
+
+    What is pending waits. Who did it, when and why is in the decision log.
+    """
+    _switch(campaign, by, reason, paused=True, config=config, kafka=kafka, topic_prefix=topic_prefix)
+
+
+@app.command(epilog="Example: decisioning resume cart-abandonment --kafka localhost:9092")
+def resume(
+    campaign: CampaignArgument,
+    by: ByFlag = None,
+    reason: ReasonFlag = "",
+    config: ConfigFlag = None,
+    kafka: KafkaFlag = None,
+    topic_prefix: PrefixFlag = None,
+) -> None:
+    """Let a paused campaign go on.
+
+    What waited is checked again and decided now; what came too late has expired.
+    """
+    _switch(campaign, by, reason, paused=False, config=config, kafka=kafka, topic_prefix=topic_prefix)
+
+
 @app.command(epilog="Example: decisioning simulate --people 500 --rate 50 --seconds 600 > events.jsonl")
 def simulate(
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 1,
@@ -319,6 +356,16 @@ def demo(
     from streams.demo import run
 
     raise typer.Exit(run(seconds, rate, out))
+
+
+def _switch(campaign: str, by: str | None, reason: str, *, paused: bool, **flags: Any) -> None:
+    import getpass
+
+    from streams.switching import Wanted, switch
+
+    settings = _settings(**flags)
+    loaded = _config(settings.config) if settings.config is not None else None
+    switch(settings, loaded, Wanted(campaign, paused, by or getpass.getuser(), reason))
 
 
 def _settings(**flags: Any) -> Settings:

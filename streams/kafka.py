@@ -155,6 +155,36 @@ class Cluster:
         assert self._reader is not None
         return dict(await _settled(self._reader.end_offsets(list(places))))
 
+    async def ends_of(self, names: Sequence[str]) -> dict[str, int]:
+        """Topics of one partition -> where they end."""
+        places = {name: TopicPartition(self.topic(name), 0) for name in names}
+        ends = await self.stable_offsets(list(places.values()))
+        return {name: ends[place] for name, place in places.items()}
+
+    async def follow(self, offsets: Mapping[str, int]) -> AsyncGenerator[tuple[str, list[Entry], int], None]:
+        """Read topics of one partition on and on: topic, records, and the position after them.
+
+        Parameters
+        ----------
+        offsets
+            Topic -> where to begin, or the topic's first offset if that is later.
+        """
+        places = {TopicPartition(self.topic(name), 0): name for name in offsets}
+        first = await self.first_offsets(list(places))
+        async with self.reading() as reader:
+            reader.assign(list(places))
+            positions = {place: max(offsets[name], first[place]) for place, name in places.items()}
+            for place, position in positions.items():
+                reader.seek(place, position)
+            while True:
+                fetched = await _settled(reader.getmany(timeout_ms=POLL_MS, max_records=CHUNK_RECORDS))
+                for place, name in places.items():
+                    position = await _settled(reader.position(place))
+                    if position > positions[place]:  # ends of transactions move it without any record
+                        positions[place] = position
+                        records = fetched.get(place, [])
+                        yield name, [Entry(r.offset, r.key or b"", r.value or b"") for r in records], position
+
 
 async def _settled(request: Awaitable[T]) -> T:
     """Await a request, for a bounded time; errors are ours."""

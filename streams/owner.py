@@ -165,6 +165,10 @@ class Owner:
         self._expired = list(people)
         self._wake.set()
 
+    def review(self) -> None:
+        """Have it look again at when timers fire: campaigns were paused or resumed."""
+        self._wake.set()
+
     def stop(self) -> None:
         """Ask it to end after the step it is in."""
         self._stopping = True

@@ -49,6 +49,7 @@ from streams.dead_letters import publishable
 from streams.due import DueIndex
 from streams.metrics import Metrics
 from streams.seams import INPUTS, NOTHING, Changes, Clock, Committed, Log, Meta, RefusedError, Store
+from streams.tables import Tables
 from streams.view import View
 
 DUE_AT_ONCE: Final = 500  # people whose timers fire in one step: each decision makes half a dozen records
@@ -66,13 +67,16 @@ class Place:
     cache_people
         How many people the owner remembers.
     versions
-        What steps are computed with, for the marker.
+        What all steps are computed with, for the marker.
+    tables
+        What broadcast topics say, which all partitions of a worker share.
     """
 
     partition: int
     partitions: int
     cache_people: int
     versions: Mapping[str, str] = field(default_factory=dict)
+    tables: Tables = field(default_factory=Tables)
 
 
 class Partition:
@@ -97,7 +101,16 @@ class Partition:
         self._cache = Cache(place.cache_people)
         self._due = DueIndex()
         self._meta = Meta(0, 0, {}, place.partitions, "", 0)
-        self._state = State(place.partition, place.partitions, self._cache.rows, self._cache.profiles)
+        self._tables = place.tables
+        self._switches = self._tables.switches  # when timers that are held were last looked at
+        self._state = State(
+            place.partition,
+            place.partitions,
+            self._cache.rows,
+            self._cache.profiles,
+            self._tables.stock,
+            self._tables.paused,
+        )
         self.models: Any = None
 
     @property
@@ -111,8 +124,15 @@ class Partition:
         return self._meta.n
 
     def next_due_ms(self) -> int | None:
-        """When the next timer is due."""
+        """When the next timer is due that is not held."""
+        self._unpark()
         return self._due.next_ms()
+
+    def _unpark(self) -> None:
+        """Look again at what is held, if campaigns were paused or resumed since the last time."""
+        if self._switches != self._tables.switches:
+            self._switches = self._tables.switches
+            self._due.unpark()
 
     async def start(self) -> None:
         """Take the partition over; see START above.
@@ -164,19 +184,27 @@ class Partition:
         batch = self._engine.decode(events, internal)
         if not events:
             batch.offset = offsets["events"]
-        if fire_until_ms is not None:
-            batch.due = self._due.until(fire_until_ms, DUE_AT_ONCE)
-            batch.fire_until_ms = fire_until_ms
+        batch.fire_until_ms = fire_until_ms
         batch.expired = expired
         started_s = self._timed("decode", started_s)
         await self._load(batch)  # 1
         started_s = self._timed("fetch", started_s)
         now_ms = max(self._clock.now_ms(), self._meta.at_ms)  # a clock set back must not undo the order of steps
+        versions = {**self._place.versions, **self._tables.versions()}
         effects = self._engine.step(self._state, batch, now_ms, self.models)  # 2
         self._timed("decide", started_s)
         due = dict.fromkeys(batch.due) | effects.due  # whom the engine does not name has no timer left
         after = Meta(self._meta.n + 1, NOTHING, offsets, self._place.partitions, "", now_ms)
-        await self._commit(effects, due, after, batch)
+        marker = Marker(
+            n=after.n,
+            offsets=dict(offsets),
+            now_ms=now_ms,
+            fire_until_ms=fire_until_ms,
+            expired=list(expired),
+            partitions=after.partitions,
+            versions=versions,
+        )
+        await self._commit(effects, due, after, marker)
         self._cache.trim()
         self._metrics.count(effects.counts)
         self._report()
@@ -247,27 +275,24 @@ class Partition:
     # STEP
 
     async def _load(self, batch: Any) -> None:
-        """READ: whoever the step needs and nobody has loaded."""
-        while missing := self._engine.reads(self._state, batch):
+        """READ: who is due, and whoever the step needs and nobody has loaded."""
+        while True:
+            if batch.fire_until_ms is not None:
+                self._unpark()  # a campaign that is resumed while somebody is loaded counts in this step
+                batch.due = self._due.until(batch.fire_until_ms, DUE_AT_ONCE)
+            missing = self._engine.reads(self._state, batch)
+            if not missing:
+                return
             people = sorted(missing)
             rows, profiles = await self._view.read(self._meta, people)
             self._cache.load(people, rows, profiles)
 
-    async def _commit(self, effects: Effects, due: Mapping[str, int | None], after: Meta, batch: Any) -> None:
+    async def _commit(self, effects: Effects, due: Mapping[str, int | None], after: Meta, marker: Marker) -> None:
         """Transaction and APPLY."""
         started_s = begun_s = self._clock.monotonic_s()
         images = self._images(effects, due)
         records = changelog.encode_images(
             images.people, images.rows, list(images.profiles.values()), list(images.due.values())
-        )
-        marker = Marker(
-            n=after.n,
-            offsets=dict(after.offsets),
-            now_ms=after.at_ms,
-            fire_until_ms=batch.fire_until_ms,
-            expired=list(batch.expired),
-            partitions=after.partitions,
-            versions=dict(self._place.versions),
         )
         records.append((MARKER_KEY, changelog.encode_marker(marker)))
         outputs = self._outputs(effects)
@@ -284,7 +309,7 @@ class Partition:
             started_s = self._timed("publish", started_s)
         before, self._meta = self._meta, replace(after, d=d)
         self._cache.store(effects.people, effects.rows, effects.profiles)
-        self._due.update(due)
+        self._due.update(due, effects.parked)
         self._delays(effects)
         changed = Changes(images.people, images.rows, effects.profiles, due)
         await self._view.apply(before, self._meta, changed)  # 7

@@ -64,13 +64,15 @@ class Health:
         return self.heartbeat.alive()
 
     def ready(self) -> tuple[bool, str]:
-        """Whether Kafka and Redis answer and every assigned partition is recovered."""
+        """Whether Kafka and Redis answer, broadcast topics were read and every assigned partition is recovered."""
         for service in ("Kafka", "Redis"):
             age_s = time.monotonic() - self._answered_s.get(service, float("-inf"))
             if age_s > PROBE_STALE_S:
                 return False, f"{service} does not answer"
         shell = self.shell
-        if shell is None or not shell.assigned:
+        if shell is None or not shell.informed:
+            return False, "the topics catalog and control are being read"
+        if not shell.assigned:
             return False, "no partitions assigned yet: the group is rebalancing"
         owners = list(shell.owners.values())
         waiting = sorted(owner.number for owner in owners if not owner.ready)
@@ -138,13 +140,11 @@ async def _serve(settings: Settings, config: Config) -> None:
 
 def _without_effect(config: Config) -> list[tuple[str, str, str]]:
     """What a configuration asks for and a worker does not do yet, so that nobody relies on it: see docs/limits.md."""
-    found = []
-    for campaign in config.campaigns:
-        if campaign.requires_stock is not None:
-            found.append((campaign.id, "requires_stock", "products that are out of stock are advertised"))
-        if campaign.send_time.within_ms:
-            found.append((campaign.id, "send_time.within", "every decision fires as soon as it is allowed"))
-    return found
+    return [
+        (campaign.id, "send_time.within", "every decision fires as soon as it is allowed")
+        for campaign in config.campaigns
+        if campaign.send_time.within_ms
+    ]
 
 
 def _links(settings: Settings) -> Links:
@@ -154,7 +154,7 @@ def _links(settings: Settings) -> Links:
 
 def _checked(settings: Settings, there: Mapping[str, int]) -> int:
     """Number of partitions; raises `Failure` if the topics are not as they have to be."""
-    names = [topic.name for topic in TOPICS if topic.name not in {"control", "models", "model-history"}]
+    names = [topic.name for topic in TOPICS if topic.name not in {"models", "model-history"}]
     missing = [settings.topic(name) for name in names if settings.topic(name) not in there]
     if missing:
         raise Failure(f"topics {', '.join(missing)} do not exist; run: decisioning topics create")

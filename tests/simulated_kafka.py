@@ -106,6 +106,7 @@ class Cluster:
         self.changelog = [Journal("changelog", p) for p in range(partitions)]
         self.visible = [Committed({}, "") for _ in range(partitions)]
         self.commits: list[Transaction] = []
+        self.control: list[Entry] = []
         self.moved: dict[int, tuple[int, Mapping[str, int]]] = {}  # partition -> (commits before, offsets) by hand
         self.slow_marks_s = 0.0
         self.transactional = True

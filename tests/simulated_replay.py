@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from decisioning.effects import Effects, Outgoing, State
+from decisioning import broadcast
+from decisioning.effects import Effects, Outgoing, State, Switch
 from decisioning.engine import Engine
 from features.rows import RowTable, encode_many
 from streams.changelog import Image, Marker
 from streams.dead_letters import publishable
-from streams.seams import INPUTS
+from streams.seams import INPUTS, Entry
 from tests.shell_world import Line
 from tests.simulated_kafka import Cluster, Journal
 
@@ -21,16 +22,21 @@ from tests.simulated_kafka import Cluster, Journal
 class Replay:
     """One partition from nothing."""
 
-    def __init__(self, engine: Engine, number: int, partitions: int) -> None:
+    def __init__(self, engine: Engine, number: int, partitions: int, control: Sequence[Entry]) -> None:
         self._engine = engine
+        self._control = control
+        self._paused: dict[str, Switch] = {}
         self._rows = RowTable()
         self._profiles: dict[str, bytes] = {}
         self._due: dict[str, int] = {}
         self._changed: dict[str, None] = {}
-        self._state = State(number, partitions, self._rows, self._profiles)
+        self._state = State(number, partitions, self._rows, self._profiles, {}, self._paused)
 
     def step(self, marker: Marker, events: Sequence[Line], internal: Sequence[Line]) -> dict[str, list[Outgoing]]:
         """Compute a step; returns what it publishes, by topic."""
+        self._paused.clear()
+        for entry in self._control[: int(marker.versions["control"])]:
+            broadcast.take_switch(self._paused, entry.key, entry.value)
         batch = self._engine.decode(events, internal)
         if not events:
             batch.offset = marker.offsets["events"]
@@ -74,7 +80,7 @@ class Replay:
 
 def differences(kafka: Cluster, engine: Engine, number: int) -> Iterator[str]:
     """How the committed steps of a partition differ from their replay, and the images of its people at the end."""
-    replay = Replay(engine, number, kafka.partitions)
+    replay = Replay(engine, number, kafka.partitions, kafka.control)
     for start, commit in kafka.steps(number):
         marker = commit.marker
         assert marker is not None

@@ -11,6 +11,7 @@ from streams.metrics import COUNTED, Metrics
 from streams.owner import Owner
 from streams.partition import Partition, Place
 from streams.seams import INPUTS
+from streams.tables import Tables
 from streams.transport import Fetched
 from tests.shell_world import FakeStore, Faults
 from tests.simulated_kafka import SimulatedLog
@@ -65,6 +66,8 @@ class Worker:
         self.tasks: dict[int, asyncio.Task[None]] = {}
         self._arrived: list[Callable[[], None]] = []
         self._running: list[asyncio.Task[None]] = []
+        self.tables = Tables()
+        self.read_control()
         self._behind_ms = behind_ms  # its clock is late by so much
         self._gates: dict[tuple[str, int], int] = {}
         self._positions: dict[tuple[str, int], int] = {}
@@ -106,6 +109,15 @@ class Worker:
         self.dead = True
         for task in self._running:
             task.cancel()
+
+    # streams.tables
+
+    def read_control(self) -> None:
+        """Take in what was said of campaigns since the last time."""
+        control = self.world.kafka.control
+        self.tables.take("control", control[self.tables.offsets["control"] :], len(control))
+        for owner in self.owners.values():
+            owner.review()
 
     # seams.Clock
 
@@ -206,7 +218,7 @@ class Worker:
         wire = Wire(self)
         log = SimulatedLog(self.world.kafka, number, wire, self)
         store = FakeStore(self.world.redis[number], wire)
-        place = Place(number, self.world.partitions, CACHED_PEOPLE)
+        place = Place(number, self.world.partitions, CACHED_PEOPLE, {}, self.tables)
         return Partition(place, self.world.engine, log, store, self, METRICS)
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -17,9 +17,11 @@ from functools import partial
 from hashlib import blake2b
 from typing import Any
 
+from decisioning import broadcast
+from decisioning.effects import Switch
 from decisioning.engine import Engine
 from streams.owner import STEP_RECORDS
-from streams.seams import INPUTS, Committed, ConflictError, FencedError, UnknownOutcomeError
+from streams.seams import INPUTS, Committed, ConflictError, Entry, FencedError, UnknownOutcomeError
 from tests.shell_world import Redis
 from tests.simulated_kafka import Cluster
 from tests.simulated_loop import Jumping
@@ -299,6 +301,16 @@ class World:
         for journal in self.kafka.changelog:
             journal.compact()
 
+    # Somebody pauses a campaign
+
+    def switch(self, paused: bool) -> None:
+        self.note("pause" if paused else "resume")
+        record = broadcast.switch_record("cart", Switch(paused=paused, at=str(self.now_ms())))
+        control = self.kafka.control
+        control.append(Entry(len(control), record.key or b"", record.value))
+        for worker in self.workers:
+            worker.later(self.latency_s(), worker.read_control)
+
     # Somebody moves the group's offsets
 
     def stop_all(self) -> None:
@@ -332,6 +344,11 @@ class World:
         for name, deed in deeds.items():
             for _ in range(round(getattr(self.weather, name))):
                 self.loop.call_later(self.chance.random() * FAULTS_END_S, self._do, name, deed)
+        pauses = random.Random(f"pauses {self.seed}")
+        for _ in range(pauses.choice((0, 0, 0, 0, 1, 3))):
+            at_s = pauses.random() * FAULTS_END_S
+            self.loop.call_later(at_s, self.switch, True)
+            self.loop.call_later(at_s + pauses.choice((0.01, 1, 10)), self.switch, False)
         for _ in range(12):
             self.loop.call_later(self.chance.random() * FAULTS_END_S, self.replicate)
         for _ in range(4):

@@ -21,6 +21,8 @@ COMMANDS = (
     "worker",
     "backtest",
     "explain",
+    "pause",
+    "resume",
     "erase",
     "export",
     "pseudonym",
@@ -469,3 +471,23 @@ def test_backtest_needs_no_shell() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("nobody",), "choose one of cart"),
+        (("a\nb",), "cannot be a campaign's id"),
+        (("cart", "--reason", "x" * 501), "--reason"),
+    ],
+)
+def test_a_pause_of_nothing_is_refused(
+    run: Callable[..., tuple[int, str, str]], tmp_path: Path, words: tuple[str, ...], named: str
+) -> None:
+    """Wrong use, told in one line without asking Kafka: no such campaign, no such id, too long a reason."""
+    file = tmp_path / "campaigns.yaml"
+    file.write_text(CONFIG)
+    code, out, err = run("pause", *words, "--config", file, "--kafka", "127.0.0.1:1")
+    assert (code, out) == (2, "")
+    assert named in err
+    assert err.count("\n") == 1

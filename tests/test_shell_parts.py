@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,6 +76,30 @@ def test_the_index_of_timers_is_a_dictionary_in_order(changes: list[dict[str, in
     due = sorted((due_ms, person) for person, due_ms in truth.items() if due_ms <= limit)
     for most in (3, 100, 100):
         assert index.until(limit, most) == [person for _, person in due[:most]]
+
+
+SOON = st.integers(0, 50)
+PARKED = st.dictionaries(PEOPLE, st.tuples(SOON, st.none() | st.tuples(st.none() | SOON)), max_size=5)
+
+
+@given(st.lists(st.none() | PARKED, max_size=20), SOON)
+def test_who_is_parked_is_due_and_does_not_fire(changes: list[Any], limit: int) -> None:
+    """Parked people stay counted, fire at their other time or not at all, and all fire again once unparked."""
+    index, due, fires = DueIndex(), dict[str, int](), dict[str, int | None]()
+    for change in changes:
+        if change is None:
+            index.unpark()
+            fires = dict(due)
+            continue
+        parked = {person: other[0] for person, (_, other) in change.items() if other is not None}
+        times = {person: due_ms for person, (due_ms, _) in change.items()}
+        index.update(times, parked)
+        due |= times
+        fires |= times | parked
+    assert {person: index.get(person) for person in due} == due
+    free = sorted((fires_ms, person) for person, fires_ms in fires.items() if fires_ms is not None)
+    assert index.next_ms() == (free[0][0] if free else None)
+    assert index.until(limit, 100) == [person for fires_ms, person in free if fires_ms <= limit]
 
 
 def test_the_index_forgets_outdated_entries() -> None:

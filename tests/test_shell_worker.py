@@ -377,13 +377,11 @@ def test_a_worker_follows_up_what_it_sent(shop: Shop) -> None:
 
 
 def test_what_a_worker_does_not_do_yet_is_said_at_its_start(shop: Shop) -> None:
-    """A configuration that relies on stock or send times is warned about, by campaign and field."""
-    shop.config = shop.config.replace(
-        "channels: [email]\n", "channels: [email]\n    requires_stock: properties.product_id\n", 1
-    )
+    """A configuration that relies on send times is warned about, by campaign and field."""
+    shop.config = shop.config.replace("channels: [email]\n", "channels: [email]\n    send_time: {within: 2h}\n", 1)
     worker = shop.worker()
     wait_until(worker.ready, "a worker", DEADLINE_S)
     warned = [json.loads(line) for line in worker.output.read_text().splitlines() if "not applied" in line]
     assert [(line["campaign"], line["field"]) for line in warned] == [
-        ("cart", "requires_stock"),
+        ("cart", "send_time.within"),
     ]

@@ -1,0 +1,124 @@
+"""What all workers are told by compacted topics, which each reads from the beginning without a group.
+
+A step is computed with the tables as they are at that moment, and its marker names the offsets they had been read to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from typing import Any, Final
+
+import structlog
+
+from decisioning import broadcast
+from decisioning.effects import Stock, Switch
+from streams.kafka import Cluster
+from streams.seams import Entry, RefusedError, UnknownOutcomeError
+
+NAMES: Final = ("catalog", "control")
+RETRY_S: Final = 0.5
+
+_log = structlog.get_logger(__name__)
+
+
+class Tables:
+    """The latest values of all broadcast topics. What a step is given are these very dictionaries, which never change
+    while it is computed.
+
+    Attributes
+    ----------
+    stock, paused
+        As in `effects.State`.
+    offsets
+        Topic -> offset up to which it was read.
+    switches
+        How often `paused` changed.
+    """
+
+    def __init__(self) -> None:
+        self.stock: dict[str, Stock] = {}
+        self.paused: dict[str, Switch] = {}
+        self.offsets = dict.fromkeys(NAMES, 0)
+        self.switches = 0
+        self._takes: dict[str, Callable[[Entry], bool]] = {"catalog": self._take_stock, "control": self._take_switch}
+
+    def take(self, name: str, entries: Sequence[Entry], position: int) -> None:
+        """Take in what follows the topic's offset, up to a position."""
+        for entry in entries:
+            if not self._takes[name](entry):
+                _log.warning("record not understood", topic=name, offset=entry.offset)
+        self.offsets[name] = position
+
+    def versions(self) -> dict[str, str]:
+        """For the marker of a step."""
+        return {name: str(offset) for name, offset in self.offsets.items()}
+
+    def _take_stock(self, entry: Entry) -> bool:
+        return broadcast.take_stock(self.stock, entry.key, entry.value)
+
+    def _take_switch(self, entry: Entry) -> bool:
+        before = dict(self.paused)
+        understood = broadcast.take_switch(self.paused, entry.key, entry.value)
+        self.switches += self.paused.keys() != before.keys()
+        return understood
+
+
+class TableReader:
+    """Reads the topics into the tables for as long as the worker runs.
+
+    Parameters
+    ----------
+    changed
+        Called when campaigns were paused or resumed.
+
+    Attributes
+    ----------
+    caught_up
+        Set once everything was read that was there at the start.
+    """
+
+    def __init__(self, cluster: Cluster, tables: Tables, changed: Callable[[], None]) -> None:
+        self._cluster = cluster
+        self._tables = tables
+        self._changed = changed
+        self.caught_up = asyncio.Event()
+
+    async def run(self) -> None:
+        """Read until cancelled.
+
+        Raises
+        ------
+        RefusedError
+            A topic was deleted and made anew: what was read of it is no longer true.
+        """
+        while True:
+            try:
+                await self._follow()
+            except UnknownOutcomeError as error:
+                _log.warning("broadcast topics cannot be read", error=str(error))
+                await asyncio.sleep(RETRY_S)
+
+    async def _follow(self) -> None:
+        offsets = self._tables.offsets
+        ends = await self._cluster.ends_of(NAMES)
+        if anew := [name for name, end in ends.items() if end < offsets[name]]:
+            raise RefusedError(f"topic {', '.join(anew)} was made anew while we ran; start the worker again")
+        self._note(ends)
+        async with aclosing(self._cluster.follow(offsets)) as chunks:
+            async for name, entries, position in chunks:
+                switches = self._tables.switches
+                self._tables.take(name, entries, position)
+                if self._tables.switches != switches:
+                    self._tell()
+                self._note(ends)
+
+    def _note(self, ends: dict[str, int]) -> None:
+        if all(self._tables.offsets[name] >= end for name, end in ends.items()):
+            self.caught_up.set()
+
+    def _tell(self) -> None:
+        paused: dict[str, Any] = {campaign: switch.by for campaign, switch in sorted(self._tables.paused.items())}
+        _log.info("campaigns paused or resumed", paused=paused)
+        self._changed()
