@@ -196,9 +196,19 @@ def folded(text: str) -> str:
 
 @lru_cache(maxsize=64)
 def phrases(words: tuple[str, ...]) -> re.Pattern[str]:
-    """Pattern that finds any of the words or phrases in a folded text, as whole words."""
-    patterns = (r"\s+".join(map(re.escape, folded(word).split())) for word in words)
-    return re.compile(rf"(?<!\w)(?:{'|'.join(pattern for pattern in patterns if pattern) or '(?!)'})(?!\w)")
+    """Pattern that finds any of the words or phrases in a folded text, as whole words (signs need no space around)."""
+    patterns = (
+        rf"{_edge(word[0])}{_spaced(word)}{_edge(word[-1])}" for word in map(str.strip, map(folded, words)) if word
+    )
+    return re.compile("|".join(patterns) or "(?!)")
+
+
+def _spaced(word: str) -> str:
+    return r"\s+".join(map(re.escape, word.split()))
+
+
+def _edge(character: str) -> str:
+    return r"\b" if re.match(r"\w", character) else ""
 
 
 def fixed_parts(parts: Sequence[str], *, is_html: bool) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ PROFANITY: Final = (
     *("arsch", "arschloch", "fick", "ficken", "fotze", "hure", "hurensohn", "kacke", "scheisse", "scheiße", "wichser"),
 )
 _DISGUISES = str.maketrans("013457@$!", "oieastasi")
-_MASKED = re.compile(r"(?<!\w)(?:f[*#_.-]{1,3}ck|sh[*#_.-]{1,2}t|b[*#_.-]{1,3}ch|c[*#_.-]{1,2}nt)(?!\w)")
+_MASKED = re.compile(r"(?<!\w)(?:f[*#_.-]{1,3}c?k|sh[*#_.-]{1,2}t|b[*#_.-]{1,3}ch|c[*#_.-]{1,2}nt)(?!\w)")
 
 # What a text may not set out to do, whoever asks for it.
 DECEIT: Final = {
@@ -76,7 +76,7 @@ class Screen:
         >>> screen.refusal("10% off, today only"), screen.refusal("Your boots, 10% off")
         ('intent: a deadline that nobody promised', None)
         """
-        if not text.strip() or content.clean(text, one_line=True) != text:
+        if not text.isprintable() or not text or text.strip() != text:
             return "form: it is not one line of text"
         problems = content.problems(text)
         if problems:
