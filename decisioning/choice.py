@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bandits.policy import Uniform, draw, uniform_number
-from decisioning import content
+from decisioning import guardrails
 from decisioning.config import Campaign, Config, Holdout
 from decisioning.content import RenderError
 from decisioning.eligibility import Case
@@ -39,6 +39,8 @@ class Choices:
         Block name -> rendered text.
     asleep
         Slot -> why arms were not eligible, by arm.
+    failures
+        (slot, reason in one word) -> number of such arms.
     """
 
     arms: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -47,6 +49,7 @@ class Choices:
     content: dict[str, str] = field(default_factory=dict)
     blocks: dict[str, str] = field(default_factory=dict)
     asleep: dict[str, dict[str, str]] = field(default_factory=dict)
+    failures: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def propensity(self) -> dict[str, float]:
         """Probability with which each choice fell as it did."""
@@ -133,6 +136,7 @@ def _awake(choices: Choices, slot: str, arms: tuple[Arm, ...], case: Case) -> di
     excluded = _excluded(case, slot)
     awake: dict[str, tuple[str, dict[str, str]]] = {}
     for arm in arms:
+        reason = ""
         why = "excluded" if arm.id == excluded else None
         if why is None and arm.when is not None and not arm.when.test(case.env)[0]:
             why = "when"
@@ -140,15 +144,26 @@ def _awake(choices: Choices, slot: str, arms: tuple[Arm, ...], case: Case) -> di
             try:
                 text = arm.text.render(case.env)
                 blocks = {name: template.render(case.env) for name, template in arm.blocks.items()}
-                why = content.breaks_guardrail(slot, text, case.config.guardrails)
             except RenderError as error:
-                why = str(error)
+                why, reason = str(error), error.reason
             else:
+                why = _broken(slot, arm, text, blocks, case)
                 if why is None:
                     awake[arm.id] = text, blocks
         if why is not None:
             choices.asleep.setdefault(slot, {})[arm.id] = why
+            key = slot, reason or why.partition(":")[0]
+            choices.failures[key] = choices.failures.get(key, 0) + 1
     return awake
+
+
+def _broken(slot: str, arm: Arm, text: str, blocks: dict[str, str], case: Case) -> str | None:
+    """Which guardrail a rendered variant breaks, in its text or in any block."""
+    limits = case.config.guardrails
+    why = guardrails.breaks(slot, text, limits)
+    for name, made in blocks.items():
+        why = why or guardrails.breaks(name, made, limits, is_html=arm.blocks[name].is_html)
+    return why
 
 
 def _excluded(case: Case, slot: str) -> str | None:

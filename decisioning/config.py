@@ -18,16 +18,21 @@ from pydantic_core import PydanticCustomError
 from decisioning import durations
 from decisioning.fields import (
     MAX_TEXT,
+    BlockField,
     Cel,
     ChannelName,
     Clock,
     Duration,
     EventName,
     EventNames,
+    Hash,
     Id,
     PathField,
+    Phrase,
+    Phrases,
     Slot,
     Text,
+    Time,
     VariantSlot,
     Window,
     Zone,
@@ -126,12 +131,12 @@ class Rule(_Model):
 
 
 class Guardrails(_Model):
-    """What no rendered text may hold."""
+    """What no text may hold, as it is written here and again as it is rendered; braces of Liquid never."""
 
-    banned: tuple[Annotated[str, StringConstraints(min_length=1, max_length=100)], ...] = Field(
-        default=(), max_length=1_000
-    )
+    banned: tuple[Phrase, ...] = Field(default=(), max_length=1_000)
     max_length: dict[Slot, Annotated[int, Field(ge=1, le=MAX_TEXT)]] = {}
+    spam_phrases: Phrases = Field(default=(), description="Phrases, or `standard` for a list that comes with us.")
+    max_caps: float | None = Field(default=None, gt=0, le=1, description="Greatest share of capitals among letters.")
 
 
 class Retention(_Model):
@@ -175,14 +180,59 @@ class SendTime(_Model):
     within_ms: Duration = Field(alias="within", default=0, le=7 * durations.DAY_MS, json_schema_extra=_NONE)
 
 
+class Provenance(_Model):
+    """Where a text comes from, and who let it pass or not.
+
+    Attributes
+    ----------
+    generator, model, prompt_hash, created_at
+        What made it, from what (16 hex digits), and when (UTC); without `generator` a person wrote it.
+    reviewed_by, reviewed_at, note
+        Who decided about it, when (UTC) and why.
+    reviewed_text
+        Hash of the text that was reviewed.
+    """
+
+    generator: Id | None = None
+    model: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
+    prompt_hash: Hash | None = None
+    created_at: Time | None = None
+    reviewed_by: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
+    reviewed_at: Time | None = None
+    reviewed_text: Hash | None = None
+    note: Annotated[str, StringConstraints(max_length=500)] | None = None
+
+
 class Variant(_Model):
-    """One arm of a slot: a Liquid text, perhaps only sometimes allowed (`when`), perhaps still a draft."""
+    """One arm of a slot: a Liquid text, perhaps only sometimes allowed (`when`), perhaps not or no longer to be sent.
+
+    Only `approved` ones are ever sent. What a generator wrote is approved by a review of just this text, or not at all.
+    """
 
     id: Id
     text: Text
     when: Cel | None = None
-    status: Literal["draft", "approved"] = "approved"
-    blocks: dict[Slot, Text] = {}
+    status: Literal["draft", "approved", "rejected"] = "approved"
+    blocks: dict[Slot, BlockField] = {}
+    provenance: Provenance | None = None
+
+    @property
+    def text_hash(self) -> str:
+        """16 hex digits of what a reviewer reads."""
+        parts = [self.text, *(part for name, made in sorted(self.blocks.items()) for part in (name, made.source))]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+    @model_validator(mode="after")
+    def _reviewed(self) -> Variant:
+        made = self.provenance
+        if self.status != "approved" or made is None or (made.generator is None and made.reviewed_text is None):
+            return self
+        remedy = f'run: decisioning copy review --approve {self.id} --by YOU, after setting "status: draft"'
+        if made.reviewed_by is None or made.reviewed_at is None or made.reviewed_text is None:
+            raise PydanticCustomError("value", "a review of what a generator wrote", {"remedy": remedy})
+        if made.reviewed_text != self.text_hash:
+            raise PydanticCustomError("value", "the text that was reviewed, it has changed since", {"remedy": remedy})
+        return self
 
 
 class Goal(_Model):
@@ -265,6 +315,16 @@ class Config(_Model):
         for name in self.channels:
             own = self.quiet_hours_of(name)
             normal["channels"][name]["quiet_hours"] = own and own.model_dump(mode="json", by_alias=True)
+        for later, off in (("spam_phrases", []), ("max_caps", None)):  # than the first hashes: off is as if absent
+            if normal["guardrails"][later] == off:
+                del normal["guardrails"][later]
+        for campaign in normal["campaigns"]:
+            for slot, variants in campaign["variants"].items():
+                campaign["variants"][slot] = [
+                    {key: value for key, value in variant.items() if key != "provenance"}
+                    for variant in variants
+                    if variant["status"] == "approved"  # of the others nothing is ever sent
+                ]
         normal["channels"] = list(
             normal["channels"].items()
         )  # their order means something, that of other keys does not
@@ -301,7 +361,7 @@ def load(text: str | bytes, name: str = "config") -> Config:
 
 def read(text: str | bytes, name: str = "config") -> tuple[Config | None, list[Finding]]:
     """Like `load`, but give all findings (warnings too) instead of raising; no Config where it has errors of shape."""
-    from decisioning import semantics, shape, yaml_source  # noqa: PLC0415  # semantics reads these models
+    from decisioning import semantics, shape, text_checks, yaml_source  # noqa: PLC0415  # they read these models
 
     source = yaml_source.parse(text, name)
     if source.data is None:
@@ -314,6 +374,7 @@ def read(text: str | bytes, name: str = "config") -> tuple[Config | None, list[F
     except ValidationError as error:
         shape.explain(source, error, Config)
     semantics.examine(source, config)
+    text_checks.examine(source)
     findings = sorted(set(source.findings), key=lambda finding: (finding.line, finding.column, str(finding)))
     if any(finding.severity == "error" for finding in findings):
         config = None

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from liquid.ast import Node
 from liquid.builtin.content import ContentNode
@@ -16,18 +15,26 @@ from liquid.builtin.output import OutputNode
 from liquid.context import RenderContext
 from liquid.exceptions import LiquidError, LiquidSyntaxError, ResourceLimitError, UndefinedError
 
-from decisioning import names
+from decisioning import guardrails, names
 from decisioning.findings import closest
-from decisioning.liquid_setup import ENVIRONMENT, NO_TAGS, fits
+from decisioning.liquid_setup import ENVIRONMENT, HTML_ENVIRONMENT, NO_TAGS, fits
+from decisioning.markup import MarkupError, to_html
 from decisioning.names import Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from liquid import BoundTemplate
+    from liquid import BoundTemplate, Environment
     from liquid.expression import Expression
 
-MAX_CHARACTERS = 20_000
+Kind = Literal["line", "text", "html", "mjml"]
+"""What a template becomes: one line, plain text of several, HTML, or HTML by way of MJML."""
+
+MAX_CHARACTERS: Final[dict[Kind, int]] = {"line": 20_000, "text": 20_000, "html": 100_000, "mjml": 100_000}
+MAX_UNCLOSED = 20  # beyond it, looking for each one's end in the whole rest would take too long
+MAX_VERBATIM = 200  # likewise
+_VERBATIM = re.compile(r"\{%-?\s*(?:raw|comment|doc|#)")
+_CLOSE = "close every {{ with }} and every {% if %} with {% endif %}"
 BUILTIN_FIELDS = ("size", "first", "last")  # Liquid's own, of any text or list
 MAY_BE_ABSENT = (
     *names.TRAITS,
@@ -36,6 +43,9 @@ MAY_BE_ABSENT = (
     "propensity",
 )  # of user; an event has what its campaign asks for
 _LINE_BREAKS = dict.fromkeys([*range(32), *range(127, 160), 0x2028, 0x2029], " ")
+_TAG = re.compile(r"<[a-zA-Z](?:[^\"'>]+|\"[^\"]*\"|'[^']*')*(?:>|.*)", re.DOTALL)
+_BARE_VALUE = re.compile(r"\"[^\"]*\"|'[^']*'|(=\s*\{\{)")
+_SCRIPT = re.compile(r"<script\b(?:.*?</script|.*)", re.DOTALL | re.IGNORECASE)
 _CONTROLS = {code: None for code in _LINE_BREAKS if chr(code) not in "\n\t"} | {
     0x2028: "\n",
     0x2029: "\n",
@@ -76,40 +86,18 @@ class RenderError(Exception):
         self.reason = reason
 
 
-class Guardrails(Protocol):
-    """What no rendered text may hold (`config.Guardrails` is one)."""
-
-    @property
-    def banned(self) -> tuple[str, ...]:
-        """Words or phrases, as they were written."""
-
-    @property
-    def max_length(self) -> dict[str, int]:
-        """Slot -> greatest number of characters."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Guardrails on their own, without a configuration."""
-
-    banned: tuple[str, ...]
-    max_length: dict[str, int]
-
-
 @dataclass(frozen=True, slots=True)
 class Template:
     """A compiled text. Make it with `compile`.
 
     Attributes
     ----------
-    text
-        The source.
-    one_line
-        Whether line breaks and control characters become spaces.
+    text, kind
+        The source, and what it becomes.
     """
 
     text: str
-    one_line: bool
+    kind: Kind
     _bound: BoundTemplate | None  # None: there is nothing to fill in
     _constant: str
 
@@ -139,7 +127,20 @@ class Template:
             raise RenderError("too_large", "too deeply nested") from error
         except Exception as error:  # whatever a filter does with odd data makes the text unusable, no more
             raise RenderError("mistyped", f"a filter or tag cannot use its value ({type(error).__name__})") from error
-        return clean(made, one_line=self.one_line)
+        return clean(made, one_line=self.kind == "line")
+
+    @property
+    def is_html(self) -> bool:
+        """Whether what is rendered is HTML, with every value escaped."""
+        return self.kind in ("html", "mjml")
+
+
+def kind_of(slot: str, text: str) -> Kind:
+    """What the text of a slot becomes: one line, unless its author wrote several and it is no subject.
+
+    So no value can ever add a line to what may become a header.
+    """
+    return "line" if slot == "subject" or "\n" not in text.strip() else "text"
 
 
 def clean(text: str, *, one_line: bool) -> str:
@@ -158,15 +159,16 @@ def clean(text: str, *, one_line: bool) -> str:
 
 
 @lru_cache(maxsize=4_096)
-def compile(text: str, one_line: bool = True) -> Template:  # noqa: A001, FBT001, FBT002  # as re.compile
+def compile(text: str, kind: Kind = "line") -> Template:  # noqa: A001  # as re.compile
     """Compile and check a template.
 
     Parameters
     ----------
     text
-        Liquid over `event`, `user`, `campaign` and `now`, of at most 20,000 characters.
-    one_line
-        Whether the result is one line, as a subject must be lest it start another header.
+        Liquid over `event`, `user`, `campaign` and `now`, of at most 20,000 characters, HTML and MJML of 100,000.
+    kind
+        What it becomes. A `line` has no line break and no control character, lest it start another header; in `html`
+        and `mjml` values are escaped.
 
     Raises
     ------
@@ -177,23 +179,65 @@ def compile(text: str, one_line: bool = True) -> Template:  # noqa: A001, FBT001
     --------
     >>> compile("Hi {{ user.first_name | default: 'there' }}").render({"user": {}})
     'Hi there'
+    >>> compile("<p>{{ user.first_name }}</p>", "html").render({"user": {"first_name": "<Ann>"}})
+    '<p>&lt;Ann&gt;</p>'
     """
-    found = problems(text)
+    found = problems(text, kind)
     if found:
         raise found[0]
-    bound = ENVIRONMENT.from_string(text) if "{{" in text or "{%" in text else None
-    return Template(text, one_line, bound, clean(text, one_line=one_line))
+    source = to_html(text) if kind == "mjml" else text
+    bound = _environment(kind).from_string(source) if _has_liquid(source) else None
+    return Template(text, kind, bound, clean(source, one_line=kind == "line"))
 
 
 @lru_cache(maxsize=4_096)
-def problems(text: str) -> tuple[ContentError, ...]:
-    """Everything that can be known to be wrong with a template: syntax, unknown names, filters and arguments."""
-    if len(text) > MAX_CHARACTERS:
-        return (ContentError(1, 1, f"expected at most {MAX_CHARACTERS} characters", "shorten it"),)
-    if "{{" not in text and "{%" not in text:
+def problems(text: str, kind: Kind = "line") -> tuple[ContentError, ...]:
+    """Everything that can be known to be wrong with a template: syntax, unknown names, filters, arguments, markup."""
+    longest = MAX_CHARACTERS[kind]
+    if len(text) > longest:
+        return (ContentError(1, 1, f"expected at most {longest} characters", "shorten it"),)
+    found = _liquid_problems(text, kind)
+    if found:
+        return found
+    if kind in ("html", "mjml") and (found := _unescapable(text)):
+        return found
+    if kind == "mjml":
+        try:
+            made = to_html(text)
+        except MarkupError as error:
+            return (_at(text, error.index, f"expected MJML: {error}", error.remedy),)
+        return tuple(  # what only the compiled form has, such as a tag in the wrong place
+            ContentError(1, 1, f"compiled MJML: {problem.message}", "put Liquid tags around whole elements")
+            for problem in _liquid_problems(made, "html")[:1]
+        )
+    return ()
+
+
+def _unescapable(text: str) -> tuple[ContentError, ...]:
+    """Places in HTML where escaping a value would not keep it a value."""
+    for tag in _TAG.finditer(text):
+        for match in _BARE_VALUE.finditer(tag[0]):
+            if match[1] is not None:
+                message = "a value as an attribute needs quotes around it"
+                return (_at(text, tag.start() + match.end() - 2, message, 'write ="{{ … }}"'),)
+    for script in _SCRIPT.finditer(text):
+        if "{{" in script[0]:
+            index = script.start() + script[0].index("{{")
+            return (_at(text, index, "a value within <script> cannot be escaped", "remove the script"),)
+    return ()
+
+
+def _liquid_problems(text: str, kind: Kind) -> tuple[ContentError, ...]:
+    if not _has_liquid(text):
         return ()
+    for opening, closing in (("{{", "}}"), ("{%", "%}")):
+        start = text.rfind(closing) + 1
+        if text.count(opening, start) > MAX_UNCLOSED:
+            return (_at(text, text.index(opening, start), f"expected Liquid: {opening} is not closed", _CLOSE),)
+    if len(_VERBATIM.findall(text)) > MAX_VERBATIM:
+        return (ContentError(1, 1, f"expected at most {MAX_VERBATIM} raw and comment tags", "simplify it"),)
     try:
-        template = ENVIRONMENT.from_string(text)
+        template = _environment(kind).from_string(text)
         analysis = template.analyze(include_partials=False)
     except LiquidError as error:
         return (_syntax(text, error),)
@@ -224,12 +268,20 @@ def problems(text: str) -> tuple[ContentError, ...]:
     return tuple(sorted(found, key=lambda error: (error.line, error.column, error.message)))
 
 
-def absent(text: str) -> tuple[str, ...]:
+def _has_liquid(text: str) -> bool:
+    return "{{" in text or "{%" in text
+
+
+def _environment(kind: Kind) -> Environment:
+    return HTML_ENVIRONMENT if kind in ("html", "mjml") else ENVIRONMENT
+
+
+def absent(text: str, kind: Kind = "line") -> tuple[str, ...]:
     """Paths that a template writes without a default though the person may not have them, in order of appearance.
 
     A path that some tag tests (`{% if user.first_name %}`) is taken to be looked after.
     """
-    if ("{{" not in text and "{%" not in text) or problems(text):
+    if not _has_liquid(text) or problems(text, kind):
         return ()
     written: dict[str, None] = {}
     tested: set[str] = set()
@@ -245,45 +297,16 @@ def absent(text: str) -> tuple[str, ...]:
     return tuple(path for path in written if path not in tested)
 
 
-def literals(text: str) -> tuple[str, ...]:
-    """Fixed parts of a template, whatever the data."""
-    if problems(text):
+def fixed_parts(text: str, kind: Kind = "line") -> tuple[str, ...]:
+    """What is certain to be seen of a template whatever the data, in order; of HTML without its tags."""
+    if problems(text, kind):
         return ()
-    if "{{" not in text and "{%" not in text:
-        return (text,)
-    return tuple(node.text for node in _nodes(ENVIRONMENT.from_string(text).nodes) if isinstance(node, ContentNode))
-
-
-def breaks_guardrail(slot: str, text: str, guardrails: Guardrails) -> str | None:
-    """Say which guardrail a rendered text breaks, or None.
-
-    Parameters
-    ----------
-    slot
-        Name of the slot, for its greatest length in characters.
-    text
-        As it would be sent. Banned words are whole words in any case; compatibility forms and invisible characters
-        within them make no difference.
-    """
-    if guardrails.banned:
-        match = _banned(guardrails.banned).search(_folded(text))
-        if match is not None:
-            return f"banned:{match[0]}"
-    longest = guardrails.max_length.get(slot)
-    return "too_long" if longest is not None and len(text) > longest else None
-
-
-@lru_cache(maxsize=64)
-def _banned(words: tuple[str, ...]) -> re.Pattern[str]:
-    patterns = (r"\s+".join(map(re.escape, _folded(word).split())) for word in words)
-    return re.compile(rf"(?<!\w)(?:{'|'.join(pattern for pattern in patterns if pattern) or '(?!)'})(?!\w)")
-
-
-def _folded(text: str) -> str:
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
-        text = "".join(character for character in text if unicodedata.category(character) != "Cf")
-    return text.casefold()
+    source = to_html(text) if kind == "mjml" else text
+    parts: tuple[str, ...] = (source,)
+    if _has_liquid(source):
+        nodes = _nodes(_environment(kind).from_string(source).nodes)
+        parts = tuple(node.text for node in nodes if isinstance(node, ContentNode))
+    return guardrails.fixed_parts(parts, is_html=kind in ("html", "mjml"))
 
 
 def _unknown(segments: list[Any]) -> Unknown | None:
@@ -327,11 +350,7 @@ def _syntax(text: str, error: LiquidError) -> ContentError:
     for tag in NO_TAGS:
         if tag in message:
             return _at(text, index, f"there are no other files to {tag}", "write the text here")
-    remedy = (
-        "close every {{ with }} and every {% if %} with {% endif %}"
-        if isinstance(error, LiquidSyntaxError)
-        else "correct it"
-    )
+    remedy = _CLOSE if isinstance(error, LiquidSyntaxError) else "correct it"
     return _at(text, index, f"expected Liquid: {message}", remedy)
 
 

@@ -183,10 +183,10 @@ class Decider:
         choose_send_time(choices)
         awake = choose_variants(choices, case)
         outcome.asleep = choices.asleep
+        for (slot, reason), arms in choices.failures.items():
+            work.count("asleep_variants_total", case.plan.id, slot, reason, by=arms)
         if not awake:
             outcome.choices = Choices()
-            for slot in choices.asleep:
-                work.count("asleep_variants_total", case.plan.id, slot)
             if not choices.asleep:
                 outcome.because = because.without_room("characters", MAX_CONTENT_CHARACTERS)
             return ["not_eligible"]

@@ -2,22 +2,57 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from decisioning import durations
+from decisioning.guardrails import STANDARD_SPAM
 from decisioning.paths import Path
 from decisioning.zones import check_zone
 
 CHANNELS = ("email", "push", "sms", "in_app")
 MAX_TEXT = 20_000
+MAX_BLOCK = 100_000
 RESERVED_SLOTS = (
     "holdout",
     "channel",
     "send_time",
 )  # choices of their own, and `policy` names are <campaign>/<choice>
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A longer text of a variant: HTML, MJML (it begins with `<mjml`), or plain text where the file says so."""
+
+    kind: Literal["text", "html", "mjml"]
+    source: str
+
+
+def block(value: object) -> Block:
+    """Read a block as the file has it: a text, or `{text: …}`."""
+    match value:
+        case str():
+            kind: Literal["html", "mjml"] = "mjml" if value.lstrip().startswith("<mjml") else "html"
+            made = Block(kind, value)
+        case {"text": str() as text, **others} if not others:
+            made = Block("text", text)
+        case _:
+            remedy = 'write "<p>…</p>", or {text: "…"} for one without HTML'
+            raise PydanticCustomError("value", "HTML, MJML or {text: …}", {"remedy": remedy})
+    if len(made.source) > MAX_BLOCK:
+        raise PydanticCustomError("value", f"at most {MAX_BLOCK} characters", {"remedy": "shorten it"})
+    return made
+
+
+def _spell_block(made: Block) -> str | dict[str, str]:
+    return {"text": made.source} if made.kind == "text" else made.source
+
+
+def _phrases(value: object) -> object:
+    return STANDARD_SPAM if value == "standard" else value
 
 
 def _duration(value: object) -> object:
@@ -109,5 +144,26 @@ EventNames = Annotated[
     tuple[EventName, ...], BeforeValidator(_names), Field(max_length=100), WithJsonSchema(_NAMES_SCHEMA)
 ]
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
+_BLOCK_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"type": "string", "maxLength": MAX_BLOCK},
+        {
+            "type": "object",
+            "properties": {"text": {"type": "string", "maxLength": MAX_BLOCK}},
+            "required": ["text"],
+            "additionalProperties": False,
+        },
+    ]
+}
+BlockField = Annotated[Block, BeforeValidator(block), PlainSerializer(_spell_block), WithJsonSchema(_BLOCK_SCHEMA)]
+Phrase = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+_PHRASES_SCHEMA: dict[str, Any] = {
+    "anyOf": [{"const": "standard"}, {"type": "array", "items": {"type": "string", "minLength": 1, "maxLength": 100}}]
+}
+Phrases = Annotated[
+    tuple[Phrase, ...], BeforeValidator(_phrases), Field(max_length=1_000), WithJsonSchema(_PHRASES_SCHEMA)
+]
+Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+Time = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?Z$")]
 Cel = Annotated[str, StringConstraints(min_length=1, max_length=2_000)]
 ChannelName = Literal["email", "push", "sms", "in_app"]

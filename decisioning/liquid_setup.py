@@ -15,6 +15,7 @@ from liquid.builtin.tags.echo_tag import EchoNode, EchoTag
 from liquid.exceptions import LiquidTypeError, ResourceLimitError
 from liquid.filter import with_context
 from liquid.undefined import UNDEFINED, FalsyStrictUndefined
+from markupsafe import Markup, escape
 
 if TYPE_CHECKING:
     from liquid.context import RenderContext
@@ -25,6 +26,10 @@ MAX_LOCALS_BYTES = 200_000
 MAX_VALUE_CHARACTERS = 4_096
 MAX_FILTERED_CHARACTERS = 100_000
 MAX_DIGITS_VALUE = 10**30
+MAX_WORK = 50_000
+"""Nodes rendered plus hundreds of characters filtered, in one rendering: some 50 ms at worst. There is no time limit
+beside it: a clock would decide otherwise in a replay, a count never does."""
+CHARACTERS_PER_WORK = 100
 NO_TAGS = ("include", "render")  # there are no other files
 
 
@@ -40,6 +45,26 @@ class Absent(FalsyStrictUndefined):
 
 
 class _Context(liquid.RenderContext):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._work = 0
+        super().__init__(*args, **kwargs)
+
+    def spend(self, work: int) -> None:
+        """Count work. Raises ResourceLimitError beyond what a rendering may do."""
+        self._work += work
+        if self._work > MAX_WORK:
+            raise ResourceLimitError("rendering takes too much work", token=None)
+
+    @property  # every node asks for it before it renders: where all of them can be counted
+    def disabled_tags(self) -> list[str]:
+        """Tags that are not allowed here: none, those we do not have are not in the environment."""
+        self.spend(1)
+        return []
+
+    @disabled_tags.setter
+    def disabled_tags(self, tags: list[str]) -> None:
+        assert not tags
+
     def get(self, path: list[object], *, token: Any, default: object = UNDEFINED) -> object:
         """Look a path up; null counts as absent, and no single text is longer than a template may handle."""
         found = super().get(path, token=token, default=default)
@@ -63,20 +88,27 @@ def _written(value: object) -> str:
     if isinstance(value, datetime | date):
         return value.isoformat()
     if isinstance(value, list | tuple):
-        return "".join(_written(item) for item in value)
+        # Parts that are HTML already stay so, the others are escaped by joining them with these.
+        marked = any(isinstance(item, Markup) for item in value)
+        return (Markup() if marked else "").join(_written(item) for item in value)
     if isinstance(value, Mapping) and not isinstance(value, Absent):
         raise LiquidTypeError("an object has no text", token=None)
     return "" if value is None else str(value)
 
 
+def _write(value: object, context: RenderContext, buffer: TextIO) -> int:
+    text = _written(value)
+    return buffer.write(escape(text) if context.autoescape else text)
+
+
 class _WrittenNode(OutputNode):
     def render_to_output(self, context: RenderContext, buffer: TextIO) -> int:
-        return buffer.write(_written(self.expression.evaluate(context)))
+        return _write(self.expression.evaluate(context), context, buffer)
 
 
 class _EchoNode(EchoNode):
     def render_to_output(self, context: RenderContext, buffer: TextIO) -> int:
-        return buffer.write(_written(self.expression.evaluate(context)))
+        return _write(self.expression.evaluate(context), context, buffer)
 
 
 class _Output(Output):
@@ -115,9 +147,10 @@ def _date(value: object, form: object = "%Y-%m-%d", *, context: RenderContext) -
 
 def _bounded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """Let a filter pass on what is absent, and keep it from making much of little."""
+    wants_context = getattr(function, "with_context", False)
 
     @wraps(function)
-    def bounded(value: Any, *args: Any, **kwargs: Any) -> Any:
+    def bounded(value: Any, *args: Any, context: _Context, **kwargs: Any) -> Any:
         if isinstance(value, Absent) and name != "default":
             return value
         operands = (value, *args)
@@ -129,32 +162,38 @@ def _bounded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         size = math.prod(1 + len(operand) for operand in operands if isinstance(operand, str | list | tuple))
         if size > 10 * MAX_FILTERED_CHARACTERS:
             raise ResourceLimitError(f"{name} would make too long a text", token=None)
+        context.spend(1 + size // CHARACTERS_PER_WORK)
+        if wants_context:
+            kwargs["context"] = context
         made = function(value, *args, **kwargs)
         if isinstance(made, str) and len(made) > MAX_FILTERED_CHARACTERS:
             raise ResourceLimitError(f"{name} made too long a text", token=None)
         return made
 
-    return bounded
+    return with_context(bounded)
 
 
-def _make() -> liquid.Environment:
-    environment = _Environment(undefined=Absent)
+def _make(*, is_html: bool) -> liquid.Environment:
+    environment = _Environment(undefined=Absent, autoescape=is_html)
     environment.add_tag(_Output)
     environment.add_tag(_Echo)
     for tag in NO_TAGS:
         del environment.tags[tag]
+    del environment.filters["safe"]  # would let a value be HTML
     environment.add_filter("date", _date)
     for name, function in list(environment.filters.items()):
         environment.filters[name] = _bounded(name, function)
     return environment
 
 
-ENVIRONMENT = _make()
+ENVIRONMENT = _make(is_html=False)
+HTML_ENVIRONMENT = _make(is_html=True)
+"""Values are escaped as they are written; what the author wrote is HTML."""
 
 
 def fits(filter_name: str, arguments: int, keywords: list[str]) -> bool:
     """Whether a filter takes so many arguments, and these by name."""
-    function = ENVIRONMENT.filters[filter_name]
+    function = ENVIRONMENT.filters[filter_name].__wrapped__  # type: ignore[attr-defined]  # as `_bounded` found it
     given: dict[str, Any] = dict.fromkeys(keywords)
     for injected in ("context", "environment"):
         if getattr(function, f"with_{injected}", False):

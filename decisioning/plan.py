@@ -124,9 +124,9 @@ def _plan(config: Config, campaign: Campaign) -> Plan:
             slot: tuple(
                 Arm(
                     variant.id,
-                    content.compile(variant.text, one_line=slot == "subject"),
+                    content.compile(variant.text, content.kind_of(slot, variant.text)),
                     _compiled(variant.when),
-                    {name: content.compile(text, one_line=False) for name, text in variant.blocks.items()},
+                    {name: content.compile(made.source, made.kind) for name, made in variant.blocks.items()},
                 )
                 for variant in variants
                 if variant.status == "approved"

@@ -1,4 +1,4 @@
-"""What a shape cannot say: names that must refer to something, expressions and texts that must compile, odd numbers.
+"""What a shape cannot say: names that must refer to something, expressions that must compile, odd numbers.
 
 Looks at the parsed data rather than at models, so that these findings are there even where the shape is wrong.
 """
@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from decisioning import content, durations, expressions
-from decisioning.content import ContentError
+from decisioning import durations, expressions
 from decisioning.fields import CHANNELS
-from decisioning.findings import Finding, closest, field_name
+from decisioning.findings import closest
 from decisioning.oddities import oddities
 
 if TYPE_CHECKING:
@@ -48,7 +47,6 @@ def examine(source: Source, config: Config | None) -> None:
     _references(source)
     _duplicates(source)
     _compiled(source)
-    _texts(source)
     if config is not None:
         _odd(source, config)
         for path, said, remedy in oddities(config):
@@ -80,14 +78,11 @@ def select(data: Any, pattern: FieldPath) -> Iterator[tuple[FieldPath, Any]]:
 
 
 def _error(source: Source, path: FieldPath, expected: str, remedy: str) -> None:
-    source.error(source.place(path), path, source.shown(path), expected, remedy)
+    source.find("error", path, expected, remedy)
 
 
 def _warn(source: Source, path: FieldPath, expected: str, remedy: str) -> None:
-    place = source.place(path)
-    source.findings.append(
-        Finding("warning", source.name, *place, field_name(path), source.shown(path), expected, remedy)
-    )
+    source.find("warning", path, expected, remedy)
 
 
 def _references(source: Source) -> None:
@@ -178,57 +173,6 @@ def _compiled(source: Source) -> None:
                         )
 
 
-def _texts(source: Source) -> None:
-    """Texts must compile, and what is fixed in them must be within the guardrails."""
-    for owner, variant in select(source.data, VARIANTS):
-        if not isinstance(variant, dict):
-            continue
-        is_draft = variant.get("status") == "draft"
-        slot = str(owner[3])
-        for inner, text in (*select(variant, ("text",)), *select(variant, ("blocks", "*"))):
-            path = owner + inner
-            if not isinstance(text, str):
-                continue
-            problems = content.problems(text)
-            for problem in problems:
-                _error(source, path, f"{problem.message} (at {_spot(problem)} of the text)", problem.remedy)
-            for name in () if problems or is_draft else content.absent(text):
-                remedy = f"try \"{{{{ {name} | default: '…' }}}}\"; without one the variant sleeps for such persons"
-                _warn(source, path, f"{name} may be absent and has no default", remedy)
-            if not problems and not is_draft:
-                _guarded(source, path, slot if inner == ("text",) else str(inner[-1]), text)
-
-
-def _spot(problem: ContentError) -> str:
-    return f"character {problem.column}" if problem.line == 1 else f"line {problem.line}, character {problem.column}"
-
-
-def _guarded(source: Source, path: FieldPath, slot: str, text: str) -> None:
-    banned = tuple(
-        value for _, value in select(source.data, ("guardrails", "banned", "*")) if isinstance(value, str) and value
-    )
-    lengths = {
-        str(found[2]): value
-        for found, value in select(source.data, ("guardrails", "max_length", "*"))
-        if isinstance(value, int)
-    }
-    limits = content.Limits(banned, lengths)
-    for part in content.literals(text):
-        broken = content.breaks_guardrail(slot, part, limits)
-        if broken == "too_long":
-            _error(
-                source,
-                path,
-                f"expected at most {lengths[slot]} characters (guardrails.max_length)",
-                "shorten it",
-            )
-        elif broken is not None:
-            word = broken.removeprefix("banned:")
-            _error(source, path, f'"{word}" is banned (guardrails.banned)', "reword it, or set status: draft")
-        if broken is not None:
-            return
-
-
 def _odd(source: Source, config: Config) -> None:
     """Warn of what is legal and probably not meant."""
     for index, cap in enumerate(config.caps):
@@ -256,7 +200,7 @@ def _odd(source: Source, config: Config) -> None:
 def _odd_campaign(source: Source, config: Config, path: FieldPath, campaign: Campaign) -> None:
     trigger = campaign.trigger
     for slot, variants in campaign.variants.items():
-        if all(variant.status == "draft" for variant in variants):
+        if not any(variant.status == "approved" for variant in variants):
             _warn(
                 source,
                 (*path, "variants", slot),

@@ -104,6 +104,10 @@ def _meant(given: str, known: list[str], verb: str = "try") -> str:
 
 
 def _pattern(pattern: str) -> tuple[str, str]:
+    if pattern.startswith("^[0-9a-f]"):
+        return "expected 16 hex digits", "leave it as `copy suggest` and `copy review` write it"
+    if pattern.startswith(r"^\d{4}"):
+        return "expected a time in UTC", 'write it as "2026-11-24T09:30:00Z"'
     if pattern.startswith("^[a-z]"):
         return "expected a name of small letters, digits and _ (at most 32)", 'rename it, such as "subject"'
     return "expected a name of letters, digits, _ . - (at most 64)", 'rename it, such as "cart-abandonment"'

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
@@ -77,13 +77,19 @@ class Source:
         """Add an error that stands at this line and column."""
         self.findings.append(Finding("error", self.name, *place, field_name(path), value, expected, remedy))
 
+    def find(self, severity: Literal["error", "warning"], path: FieldPath, expected: str, remedy: str) -> None:
+        """Add a finding about the value at a path."""
+        place, name = self.place(path), field_name(path)
+        self.findings.append(Finding(severity, self.name, *place, name, self.shown(path), expected, remedy))
 
-class _Loader(yaml.SafeLoader):
+
+class Loader(yaml.SafeLoader):
     """PyYAML's composer with bounded depth and with tabs as white space inside brackets, as JSON has them."""
 
     depth = 0
 
     def scan_to_next_token(self) -> None:
+        """Skip tabs too inside brackets."""
         while True:
             super().scan_to_next_token()
             if not self.flow_level or self.peek() != "\t":
@@ -91,6 +97,7 @@ class _Loader(yaml.SafeLoader):
             self.forward()
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Compose one value. Raises MarkedYAMLError where it lies too deep."""
         self.depth += 1
         if self.depth > MAX_DEPTH:
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # the stubs leave it out
@@ -121,7 +128,7 @@ def parse(text: str | bytes, name: str = "config") -> Source:
         return source
     loader = None
     try:
-        loader = _Loader(decoded)
+        loader = Loader(decoded)
         node = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark

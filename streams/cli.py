@@ -11,15 +11,23 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from streams.cli_copy import copy_app
 from streams.failure import WRONG_USE, Failure
-
-if TYPE_CHECKING:
-    from decisioning.config import Config
-    from streams.settings import Settings
+from streams.flags import (
+    ConfigFlag,
+    GroupFlag,
+    KafkaFlag,
+    PrefixFlag,
+    RedisFlag,
+    UserArgument,
+    config_of,
+    say,
+    settings_of,
+)
 
 # Every wrong use of a flag or argument is one of these, whichever click is inside typer.
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
@@ -40,19 +48,12 @@ topics_app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(topics_app, name="topics")
-
-ConfigFlag = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="The campaigns' YAML file.")]
-KafkaFlag = Annotated[str | None, typer.Option("--kafka", metavar="HOST:PORT", help="Kafka's address.")]
-RedisFlag = Annotated[str | None, typer.Option("--redis", metavar="URL", help="Redis's address.")]
-GroupFlag = Annotated[str | None, typer.Option("--group", metavar="TEXT", help="The consumer group.")]
-UserArgument = Annotated[
-    str, typer.Argument(metavar="USER", help="Any id of the person; after -- if it begins with -.")
-]
-PrefixFlag = Annotated[str | None, typer.Option("--topic-prefix", metavar="TEXT", help="Before every topic's name.")]
+app.add_typer(copy_app, name="copy")
 
 
 @app.callback()
 @topics_app.callback()
+@copy_app.callback()
 def _no_command(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
@@ -126,7 +127,7 @@ def create(
 
     from streams import topics
 
-    settings = _settings(kafka=kafka, topic_prefix=topic_prefix, partitions=partitions)
+    settings = settings_of(kafka=kafka, topic_prefix=topic_prefix, partitions=partitions)
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it repeats what our one line says
     outcomes = asyncio.run(topics.create(settings, replication_factor))
     width = max(len(outcome.topic) for outcome in outcomes)
@@ -139,7 +140,7 @@ def create(
         if outcome.state == "wrong":
             wrong.setdefault(outcome.detail, []).append(outcome.topic)
     for detail, names in wrong.items():
-        _say(f"topic {', '.join(names)}: {detail}")
+        say(f"topic {', '.join(names)}: {detail}")
     raise typer.Exit(1 if wrong else 0)
 
 
@@ -163,7 +164,7 @@ def worker(
 
     Runs until SIGTERM or Ctrl-C.
     """
-    settings = _settings(
+    settings = settings_of(
         config=config,
         kafka=kafka,
         redis=redis,
@@ -175,7 +176,7 @@ def worker(
     )
     if settings.config is None:
         raise Failure("no configuration; give --config FILE or set DECISIONING_CONFIG", WRONG_USE)
-    loaded = _config(settings.config)
+    loaded = config_of(settings.config)
     from streams import logs
     from streams.worker import run
 
@@ -206,7 +207,7 @@ def backtest(
     until_ms = None if until is None else parse_time("--until", until)
     outputs = Outputs(decisions, log, examples, report)
     outputs.keep_apart(config, events)
-    backtest_file(_config(config), config.name, events, until_ms, outputs)
+    backtest_file(config_of(config), config.name, events, until_ms, outputs)
 
 
 @app.command(epilog="Example: decisioning explain --log log.jsonl 3f2a…")
@@ -230,8 +231,8 @@ def explain(
     """
     from streams.explaining import explain_decision
 
-    settings = None if log else _settings(kafka=kafka, topic_prefix=topic_prefix)
-    loaded = None if config is None else _config(config)
+    settings = None if log else settings_of(kafka=kafka, topic_prefix=topic_prefix)
+    loaded = None if config is None else config_of(config)
     raise typer.Exit(explain_decision(decision_id, log, settings, loaded, full=full))
 
 
@@ -249,8 +250,8 @@ def erase(
     """
     from streams.erasing import erase_person
 
-    settings = _settings(kafka=kafka, topic_prefix=topic_prefix)
-    raise typer.Exit(erase_person(user, settings, timeout, _say, wait=wait))
+    settings = settings_of(kafka=kafka, topic_prefix=topic_prefix)
+    raise typer.Exit(erase_person(user, settings, timeout, say, wait=wait))
 
 
 @app.command(epilog="Example: decisioning export u-17 > u-17.json")
@@ -267,8 +268,8 @@ def export(
     """
     from streams.exporting import export_person
 
-    settings = _settings(kafka=kafka, redis=redis, group=group, topic_prefix=topic_prefix)
-    raise typer.Exit(export_person(user, settings, _say))
+    settings = settings_of(kafka=kafka, redis=redis, group=group, topic_prefix=topic_prefix)
+    raise typer.Exit(export_person(user, settings, say))
 
 
 @app.command(epilog="Example: decisioning pseudonym u-17")
@@ -279,7 +280,7 @@ def pseudonym(user: UserArgument) -> None:
     """
     from streams.erasing import print_pseudonyms
 
-    raise typer.Exit(print_pseudonyms(user, _settings()))
+    raise typer.Exit(print_pseudonyms(user, settings_of()))
 
 
 CampaignArgument = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="Its id in the configuration.")]
@@ -363,28 +364,9 @@ def _switch(campaign: str, by: str | None, reason: str, *, paused: bool, **flags
 
     from streams.switching import Wanted, switch
 
-    settings = _settings(**flags)
-    loaded = _config(settings.config) if settings.config is not None else None
+    settings = settings_of(**flags)
+    loaded = config_of(settings.config) if settings.config is not None else None
     switch(settings, loaded, Wanted(campaign, paused, by or getpass.getuser(), reason))
-
-
-def _settings(**flags: Any) -> Settings:
-    """Settings from flags and environment; variables that look like ours and are not are named."""
-    from streams import settings
-
-    for warning in settings.unknown(os.environ):
-        _say(f"warning: {warning}")
-    return settings.load(**flags)
-
-
-def _config(path: Path) -> Config:
-    from streams.checking import load_file
-
-    return load_file(path)
-
-
-def _say(line: str) -> None:
-    typer.echo(f"decisioning: {line}", err=True)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -395,10 +377,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         sys.stdout.flush()
     except Failure as failure:
         for line in str(failure).splitlines():
-            _say(line)
+            say(line)
         code = failure.exit_code
     except _UsageError as error:
-        _say(f"{_one_line(error.format_message())}; see {_command(error)} --help")
+        say(f"{_one_line(error.format_message())}; see {_command(error)} --help")
         code = WRONG_USE
     except BrokenPipeError:
         # Whoever reads us has seen enough. Python would complain once more when it flushes at exit.
@@ -407,7 +389,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:
         code = 130
     except Exception as error:  # noqa: BLE001 - the last resort of the program
-        _say(_bug(error))
+        say(_bug(error))
         code = 1
     sys.exit(code or 0)
 

@@ -28,7 +28,10 @@ COUNTED: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
     "misrouted_total": ((), "Records forwarded because their key belongs to another partition."),
     "clamped_timestamps_total": ((), "Event times replaced by the record's own, too far from it to be true."),
     "expression_errors_total": (("where",), "Rules that met missing or mistyped data and counted as false."),
-    "asleep_variants_total": (("campaign", "slot"), "Variants left out: their text or rule did not work out."),
+    "asleep_variants_total": (
+        ("campaign", "slot", "reason"),
+        "Variants left out: their text or rule did not work out, or broke a guardrail.",
+    ),
     "erased_events_total": ((), "Events of erased people, dropped."),
     "expired_profiles_total": (
         (),

@@ -65,6 +65,7 @@ _FORMS: Final[Mapping[str, Callable[[str], bool]]] = {
     "redis": _is_redis_url,
     "topic_prefix": lambda value: bool(_NAME.fullmatch(value)),
     "group": lambda value: bool(_NAME.fullmatch(value)),
+    "copy_url": lambda value: value.startswith(("https://", "http://")),
     "public_url": lambda value: value.startswith(("https://", "http://")),
 }
 
@@ -137,6 +138,13 @@ class Settings(BaseSettings):
         description="a secret of at least 16 characters",
         examples=["$(openssl rand -hex 32)"],
     )
+    copy_url: Formed | None = Field(
+        None,
+        description="the base URL of an OpenAI-compatible server, for `copy suggest`",
+        examples=["http://localhost:11434/v1"],
+    )
+    copy_model: str | None = Field(None, min_length=1, description="the model to ask there", examples=["llama3.1"])
+    copy_key: SecretStr | None = Field(None, min_length=1, description="the key for that server", examples=["…"])
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL", examples=["SASL_SSL"]
     )

@@ -77,6 +77,18 @@ ERRORS = [
     ("properties.name }} is", "properties.name } is", "40:29", "campaigns[0].variants.subject[1].text", "expected Liquid"),
     ("is waiting", "is GUARANTEED", "40:29", "campaigns[0].variants.subject[1].text", '"guaranteed" is banned (guardrails.banned)'),
     ("is waiting", "is " + "w" * 90, "40:29", "campaigns[0].variants.subject[1].text", "expected at most 78 characters (guardrails.max_length)"),
+    ("is waiting", "is waiting }}", "40:29", "campaigns[0].variants.subject[1].text", "braces stand in the text"),
+    ('is waiting",', 'is waiting", blocks: {body: [x]},', "40:86", "campaigns[0].variants.subject[1].blocks.body", "expected HTML, MJML or {text: …}"),
+    ('is waiting",', 'is waiting", blocks: {body: "<p>guarante<b>ed</b>"},', "40:86", "campaigns[0].variants.subject[1].blocks.body", '"guaranteed" is banned'),
+    ('is waiting",', 'is waiting", blocks: {body: "<mjml><mj-foo/>"},', "40:86", "campaigns[0].variants.subject[1].blocks.body", "there is no element mj-foo (at character 7 of the text)"),
+    ('is waiting",', 'is waiting", blocks: {body: "<a href=\'javascript:x\'>"},', "40:86", "campaigns[0].variants.subject[1].blocks.body", "a link runs a script"),
+    ('is waiting",', 'is waiting", blocks: {body: "<a href={{ user.id }}>"},', "40:86", "campaigns[0].variants.subject[1].blocks.body", "quotes around it"),
+    ('is waiting",', 'is waiting", status: "sent",', "40:79", "campaigns[0].variants.subject[1].status", "expected draft or approved or rejected"),
+    ('is waiting",', 'is waiting", provenance: {generator: g},', "40:11", "campaigns[0].variants.subject[1]", "expected a review of what a generator wrote"),
+    ('is waiting",', 'is waiting", provenance: {reviewed_at: "soon"},', "40:97", "campaigns[0].variants.subject[1].provenance.reviewed_at", "expected a time in UTC"),
+    ('is waiting",', 'is waiting", provenance: {prompt_hash: "soon"},', "40:97", "campaigns[0].variants.subject[1].provenance.prompt_hash", "expected 16 hex digits"),
+    ("subject: 78}", "subject: 78}, spam_phrases: [waiting]", "40:29", "campaigns[0].variants.subject[1].text", '"waiting" reads as spam'),
+    ("subject: 78}", "subject: 78}, max_caps: 2", "17:75", "guardrails.max_caps", "expected at most 1"),
     ("within: 72h, ", "", "41:11", "campaigns[0].goal.within", "the field is required"),
     ("thompson", "tompson", "42:25", "campaigns[0].policy.algorithm", 'write "thompson"'),
     ("explore: 0.05", "explore: 0", "42:44", "campaigns[0].policy.explore", "0: expected at least 0.001"),
@@ -192,6 +204,22 @@ def test_a_follow_up_that_cannot_work_is_a_warning(change: tuple[str, str] | tup
     assert [one.severity for one in found] == ["warning"] * bool(said)
     assert all(said in str(one) for one in found)
     assert all(one.line > SHOP.count("\n") for one in found)
+
+
+def test_two_slots_with_the_same_block_are_a_warning() -> None:
+    """Blocks go out by name: only one of them could."""
+    two = "      second: [{id: s, text: t, blocks: {body: x}}]\n    goal:"
+    (found,) = findings(('is waiting",', 'is waiting", blocks: {body: x},'), ("    goal:", two))
+    assert (found.severity, found.field) == ("warning", "campaigns[0].variants.second[0].blocks.body")
+    assert 'slot "subject" has a block "body" too' in found.expected
+
+
+def test_capitals_are_judged_over_the_whole_text() -> None:
+    """Parts between values say little each; together they do."""
+    changes = (("subject: 78}", "subject: 78}, max_caps: 0.5"), ("is waiting", "WAITS FOR YOU"))
+    (found,) = findings(*changes)
+    assert (found.severity, found.field) == ("error", "campaigns[0].variants.subject[1].text")
+    assert "too many capitals" in found.expected
 
 
 def test_a_campaign_of_drafts_is_a_warning() -> None:

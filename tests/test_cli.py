@@ -28,6 +28,9 @@ COMMANDS = (
     "pseudonym",
     "simulate",
     "demo",
+    "copy",
+    "copy suggest",
+    "copy review",
     "topics",
     "topics create",
     "version",
@@ -94,7 +97,7 @@ def test_help_everywhere_with_an_example(run: Any, command: str) -> None:
     assert "Example: decisioning" in out
 
 
-@pytest.mark.parametrize("arguments", [(), ("topics",)])
+@pytest.mark.parametrize("arguments", [(), ("topics",), ("copy",)])
 def test_without_a_command_the_help_is_shown(run: Any, arguments: tuple[str, ...]) -> None:
     """It is wrong use all the same."""
     code, out, _ = run(*arguments)

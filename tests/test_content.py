@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decisioning import content
-from decisioning.content import ContentError, Limits, RenderError
+from decisioning import content, guardrails
+from decisioning.content import ContentError, RenderError
+from decisioning.guardrails import Limits
 
 ENV: dict[str, Any] = {
     "event": {
@@ -124,8 +125,7 @@ def test_one_line_cannot_become_two() -> None:
 def test_blocks_keep_their_lines_and_lose_other_controls() -> None:
     """Longer texts have lines, in one form."""
     assert (
-        content.compile("a\r\n{{ event.properties.evil }}", one_line=False).render(ENV)
-        == "a\nBoots\nBcc: all@example.com\nx"
+        content.compile("a\r\n{{ event.properties.evil }}", "text").render(ENV) == "a\nBoots\nBcc: all@example.com\nx"
     )
 
 
@@ -239,15 +239,15 @@ def test_values_that_may_be_absent_are_known(text: str, paths: tuple[str, ...]) 
 def test_guardrails(text: str, broken: str | None) -> None:
     """Banned words are whole words, in any case and disguise; lengths count characters."""
     limits = Limits(("guaranteed", "risk free", "Straße", "100%"), {"subject": 30})
-    assert content.breaks_guardrail("subject", text, limits) == broken
+    assert guardrails.breaks("subject", text, limits) == broken
     if broken == "too_long":
-        assert content.breaks_guardrail("body", text, limits) is None
+        assert guardrails.breaks("body", text, limits) is None
 
 
 def test_no_guardrails_break_nothing() -> None:
     """Without banned words and lengths every text passes, and blank banned words are nothing."""
-    assert content.breaks_guardrail("subject", "guaranteed", Limits((), {})) is None
-    assert content.breaks_guardrail("subject", "guaranteed", Limits((" ",), {})) is None
+    assert guardrails.breaks("subject", "guaranteed", Limits((), {})) is None
+    assert guardrails.breaks("subject", "guaranteed", Limits((" ",), {})) is None
 
 
 def test_a_template_is_compiled_once() -> None:
@@ -272,7 +272,7 @@ values = st.recursive(
 def test_no_text_and_no_data_makes_another_exception_escape(text: str, value: object) -> None:
     """Any text is a template or problems, any data a rendered text or a RenderError."""
     content.absent(text)
-    content.literals(text)
+    content.fixed_parts(text)
     if content.problems(text):
         return
     try:
