@@ -301,8 +301,33 @@ def test_a_changelog_that_ends_before_the_last_step_is_refused() -> None:
         await work(owner, kafka, until=3)
         kafka.changelog.clear()
         redis.flush()
+        owner = an_owner(kafka, redis)
+        with pytest.raises(UnknownOutcomeError, match="changelog ends at 0"):
+            await owner.start()
         with pytest.raises(RefusedError, match="changelog ends at 0"):
-            await an_owner(kafka, redis).start()
+            await owner.start()
+
+    asyncio.run(scenario())
+
+
+def test_a_changelog_whose_end_mark_is_late_is_waited_for() -> None:
+    """Who was fenced within START sees another's step committed and not yet its end in the changelog: START again."""
+
+    async def scenario() -> None:
+        kafka, redis = Kafka(), Redis()
+        fill(kafka)
+        owner = an_owner(kafka, redis)
+        await owner.start()
+        await work(owner, kafka, until=3)
+        redis.flush()
+        steps, whole = owner.step_number, list(kafka.changelog)
+        owner = an_owner(kafka, redis)
+        del kafka.changelog[-2:]  # the transaction's end, and the marker of the step
+        with pytest.raises(UnknownOutcomeError, match="changelog ends at"):
+            await owner.start()
+        kafka.changelog[:] = whole
+        await owner.start()
+        assert owner.step_number == steps
 
     asyncio.run(scenario())
 
