@@ -48,7 +48,18 @@ from streams.changelog import MARKER_KEY, Marker, Position
 from streams.dead_letters import publishable
 from streams.due import DueIndex
 from streams.metrics import Metrics
-from streams.seams import INPUTS, NOTHING, Changes, Clock, Committed, Log, Meta, RefusedError, Store
+from streams.seams import (
+    INPUTS,
+    NOTHING,
+    Changes,
+    Clock,
+    Committed,
+    Log,
+    Meta,
+    RefusedError,
+    Store,
+    UnknownOutcomeError,
+)
 from streams.tables import Tables
 from streams.view import View
 
@@ -111,6 +122,7 @@ class Partition:
             self._tables.stock,
             self._tables.paused,
         )
+        self._refusal = ""  # why START was refused last time
         self.models: Any = None
 
     @property
@@ -150,7 +162,7 @@ class Partition:
         meta = await (self._from_kafka() if self._log.transactional else self._from_view())  # 2
         self._refuse_other_partitions(meta)
         self._meta = meta
-        await self._view.bring(meta, settled=True)  # 3
+        await self._bring(meta)  # 3
         self._due = DueIndex(await self._view.due(meta))
         self._report()
 
@@ -216,6 +228,17 @@ class Partition:
         self._metrics.forget(self._place.partition)
 
     # START
+
+    async def _bring(self, meta: Meta) -> None:
+        try:
+            await self._view.bring(meta, settled=True)
+        except RefusedError as error:
+            # Somebody may have fenced us since and committed that step, and its end mark in the changelog is to come.
+            # A new producer waits for it, so what is the same after one more START stays so.
+            before, self._refusal = self._refusal, str(error)
+            if before == self._refusal:
+                raise
+            raise UnknownOutcomeError(self._refusal) from error
 
     async def _from_kafka(self) -> Meta:
         """Where the last step of this partition ended, by the committed offsets."""

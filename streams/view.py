@@ -51,7 +51,6 @@ class View:
         self._store = store
         self._clock = clock
         self._behind = metrics.view_behind_steps.labels(str(partition))
-        self._short: tuple[int, int, int] | None = None  # step, its d and the changelog's end, where that is before d
 
     async def meta(self) -> Meta | None:
         """Where it is."""
@@ -122,16 +121,13 @@ class View:
 
     def _check_end(self, target: Meta, end: int, *, settled: bool) -> None:
         if target.d > end:
-            # Somebody may have fenced us since and committed that step, and its end mark in the changelog is to come.
-            # A new producer waits for it, so what is the same after one more START stays so.
-            short, self._short = self._short, (target.n, target.d, end)
-            if settled and short == self._short:
+            if settled:
                 raise RefusedError(
                     f"partition {self._partition}: the changelog ends at {end}, but step {target.n} was committed at"
                     f" {target.d}; it was truncated or created anew. Restore the topic, or start anew with another"
                     " DECISIONING_TOPIC_PREFIX and DECISIONING_GROUP"
                 )
-            # Right after a commit its end mark may be missing for some milliseconds: the next START waits for it.
+            # Right after a commit its end mark may be missing for some milliseconds: START waits for it.
             raise UnknownOutcomeError(f"the changelog ends at {end}, step {target.n} at {target.d}")
         if target.d < end and not self._log.transactional:
             # Compaction may have taken what somebody was then. What a fenced owner leaves like that, the next one
