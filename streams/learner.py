@@ -36,14 +36,14 @@ from typing import Any, Final
 
 import msgspec
 import structlog
+
 from bandits.learner import Learner
 from bandits.snapshot import SnapshotError
-
 from decisioning.effects import Outgoing
 from streams.metrics import Metrics
 from streams.owner import Flow, Inbox
 from streams.seams import Clock, FencedError, LearnerLog, RefusedError, UnknownOutcomeError
-from streams.snapshots import PARTITION, TOPIC, history_key
+from streams.snapshots import EXAMPLES, EXAMPLES_PARTITION, history_key
 from streams.transport import Fetched
 
 POSITION_KEY: Final = b"@position"  # in `models`; keys of models do not begin with @
@@ -104,7 +104,7 @@ class Learning:
         first, end = await self._log.bounds()
         if position > end:
             raise RefusedError(
-                f"topic {TOPIC} ends at {end}, models have learned from it up to {position}: it was made anew. Start"
+                f"topic {EXAMPLES} ends at {end}, models have learned from it up to {position}: it was made anew. Start"
                 " anew with another DECISIONING_TOPIC_PREFIX, or delete models and model-history too"
             )
         self.position = max(position, first)
@@ -213,7 +213,7 @@ class Pupil:
         self._inbox.put(fetched)
         if self._inbox.records >= INBOX_RECORDS and not self._closed:
             self._closed = True
-            self._flow.close(PARTITION, TOPIC)
+            self._flow.close(EXAMPLES_PARTITION, EXAMPLES)
         self._wake.set()
 
     def stop(self) -> None:
@@ -252,14 +252,14 @@ class Pupil:
         position = await self._learning.start()
         self._inbox, self._closed = Inbox(), False
         self._epoch = next(_epochs)
-        await self._flow.open(PARTITION, {TOPIC: position}, self._epoch)
+        await self._flow.open(EXAMPLES_PARTITION, {EXAMPLES: position}, self._epoch)
         self.ready = True
         _log.info("learning", position=position)
 
     def _leave(self) -> None:
         self.ready = False
         self._epoch = 0
-        self._flow.close(PARTITION, TOPIC)
+        self._flow.close(EXAMPLES_PARTITION, EXAMPLES)
 
     async def _learn(self) -> None:
         while not self._stopping:
@@ -272,7 +272,7 @@ class Pupil:
                 await self._learning.publish()
             if self._closed and not self._inbox.records:
                 self._closed = False
-                await self._flow.reopen(PARTITION, TOPIC, self._epoch)
+                await self._flow.reopen(EXAMPLES_PARTITION, EXAMPLES, self._epoch)
 
     async def _waited(self) -> None:
         """Until there is something to fold or to publish."""

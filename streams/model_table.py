@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
+import numpy as np
 import structlog
-from bandits.snapshot import Snapshot, SnapshotError, decode
 
+from bandits.arms import ArmModel
+from bandits.snapshot import Snapshot, SnapshotError, decode
+from decisioning import contexts
 from decisioning.effects import Pin
+from decisioning.learning import UNLEARNED, Learned, Models
+from decisioning.plan import Plan
 from streams.metrics import Metrics
 from streams.seams import Entry
 
@@ -22,23 +27,18 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A snapshot, and what decisions are made with.
+    """A snapshot that decisions can be made with.
 
     Attributes
     ----------
-    policy
-        What the step is given.
+    learned
+        Solved already for the rule of its campaign.
     entropy_bits
         Of the choice between all arms of somebody of whom nothing is known.
     """
 
-    snapshot: Snapshot
-    policy: Any
+    learned: Learned
     entropy_bits: float
-
-
-Prepare = Callable[[Snapshot], Prepared | None]
-"""Makes a snapshot ready; None for a model that no campaign uses. Raises `SnapshotError`."""
 
 
 class ModelTable:
@@ -46,16 +46,22 @@ class ModelTable:
 
     Parameters
     ----------
-    prepare
-        Does the expensive part.
+    plans
+        The campaigns: models of others are passed over.
+
+    Attributes
+    ----------
+    in_use
+        What the next step is given; never changed, but replaced.
     """
 
-    def __init__(self, prepare: Prepare, metrics: Metrics) -> None:
-        self._prepare = prepare
+    def __init__(self, plans: Mapping[str, Plan], metrics: Metrics) -> None:
+        self._plans = plans
         self._metrics = metrics
         self._latest: dict[str, Prepared] = {}
         self._pinned: dict[str, Prepared] = {}
-        self.in_use: Mapping[str, Prepared] = {}
+        self._chosen: Mapping[str, Prepared] = {}
+        self.in_use = UNLEARNED
 
     def load(self, entries: Sequence[Entry]) -> dict[str, Prepared | None]:
         """Make the records of `models` ready; changes nothing here, so that another thread can do it.
@@ -98,17 +104,18 @@ class ModelTable:
 
     def choose(self, pins: Mapping[str, Pin]) -> None:
         """Take the pinned version where there is one, else the latest."""
-        before, chosen = self.in_use, dict(self._latest)
+        before, chosen = self._chosen, dict(self._latest)
         for model, pin in pins.items():
             prepared = self._pinned.get(model)
-            if prepared is not None and prepared.snapshot.version == pin.version:
+            if prepared is not None and prepared.learned.version == pin.version:
                 chosen[model] = prepared
-        self.in_use = chosen
+        self._chosen = chosen
+        self.in_use = Models({model: prepared.learned for model, prepared in chosen.items()})
         for model in before.keys() - chosen.keys():
             self._metrics.forget_model(model)
         for model, prepared in chosen.items():
             if before.get(model) is not prepared:
-                self._metrics.model_version.labels(model).set(prepared.snapshot.version)
+                self._metrics.model_version.labels(model).set(prepared.learned.version)
                 self._metrics.policy_entropy.labels(model).set(prepared.entropy_bits)
 
     def _timed(self, snapshot: Snapshot) -> Prepared | None:
@@ -116,6 +123,20 @@ class ModelTable:
         prepared = self._prepare(snapshot)
         self._metrics.snapshot_prepare_seconds.observe(time.perf_counter() - started_s)
         return prepared
+
+    def _prepare(self, snapshot: Snapshot) -> Prepared | None:
+        """Solve for the rule of the campaign; None where there is no such campaign."""
+        plan = self._plans.get(snapshot.model.rpartition("/")[0])
+        if plan is None or snapshot.kind != "arms":
+            return None
+        if snapshot.context_version != contexts.VERSION:
+            raise SnapshotError(f"it is of context {snapshot.context_version}; expected {contexts.VERSION}")
+        model = ArmModel.from_bytes(snapshot.data)
+        if model.width != contexts.WIDTH:
+            raise SnapshotError(f"it has {model.width} numbers of context; expected {contexts.WIDTH}")
+        learned = Learned(snapshot.version, model)
+        shares = learned.ready(plan.spec).probabilities(model.arms, np.zeros(model.width)) if model.arms else np.ones(1)
+        return Prepared(learned, float(-(shares * np.log2(shares)).sum()))
 
     def _refused(self, key: str, offset: int, error: SnapshotError) -> None:
         self._metrics.snapshots_refused.labels("worker").inc()

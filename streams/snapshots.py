@@ -12,8 +12,8 @@ from decisioning.effects import Outgoing
 from streams.kafka import Cluster
 from streams.producer import Publisher
 
-TOPIC: Final = "examples"
-PARTITION: Final = 0  # workers write to this one, however many there are
+EXAMPLES: Final = "examples"
+EXAMPLES_PARTITION: Final = 0  # workers write to this one, however many there are
 KEPT_VERSIONS: Final = 16  # looked at for one that can be read
 
 
@@ -37,7 +37,7 @@ class SnapshotLog(Publisher):
 
     async def bounds(self) -> tuple[int, int]:
         """See `seams.LearnerLog`."""
-        place = TopicPartition(self._cluster.topic(TOPIC), PARTITION)
+        place = TopicPartition(self._cluster.topic(EXAMPLES), EXAMPLES_PARTITION)
         first = await self._cluster.first_offsets([place])
         return first[place], (await self._cluster.stable_offsets([place]))[place]
 

@@ -14,6 +14,7 @@ import structlog
 
 from decisioning import broadcast
 from decisioning.effects import Pin, Stock, Switch
+from decisioning.learning import UNLEARNED, Models
 from streams.kafka import Cluster
 from streams.model_table import ModelTable, Prepared
 from streams.seams import Entry, RefusedError, UnknownOutcomeError
@@ -73,6 +74,11 @@ class Tables:
         if self.models is not None:
             self.models.adopt(loaded, self.pins)
         self.offsets["models"] = position
+
+    @property
+    def in_use(self) -> Models:
+        """What was learned, as the next step is to know it."""
+        return UNLEARNED if self.models is None else self.models.in_use
 
     def versions(self) -> dict[str, str]:
         """For the marker of a step."""
