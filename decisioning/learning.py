@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 
 from bandits.arms import ArmModel, ReadyPolicy
 from bandits.learner import Learner
-from bandits.spec import PolicySpec
-
 from bandits.policy import Floats
+from bandits.spec import PolicySpec
 from decisioning import contexts
 from decisioning.effects import Outgoing
 from decisioning.plan import Plan
