@@ -23,7 +23,6 @@ from streams.failure import WRONG_USE, Failure
 from streams.kafka import Cluster
 from streams.producer import Publisher
 from streams.seams import FencedError, UnknownOutcomeError
-from streams.tables import Tables
 
 if TYPE_CHECKING:
     from streams.settings import Settings
@@ -40,19 +39,6 @@ class Session:
     def __init__(self, cluster: Cluster, publisher: Publisher) -> None:
         self.cluster = cluster
         self._publisher = publisher
-
-    async def told(self) -> Tables:
-        """What `control` says now."""
-        tables = Tables()
-        end = (await self.cluster.ends_of(["control"]))["control"]
-        chunks = self.cluster.follow({"control": 0})
-        try:
-            while tables.offsets["control"] < end:
-                name, entries, position = await anext(chunks)
-                tables.take(name, entries, position)
-        finally:
-            await chunks.aclose()
-        return tables
 
     async def publish(self, records: Sequence[tuple[str, Outgoing]]) -> None:
         """Write records, each to the first partition of its topic, all or none."""

@@ -79,6 +79,7 @@ class Learning:
         self._learner = make()
         self._counted: Counter[str] = Counter()
         self._news = False
+        self._mended: dict[str, bytes] = {}
         self._published_s = float("-inf")
         self.position = 0
 
@@ -98,6 +99,7 @@ class Learning:
         self._learner = self._make()
         self._counted.clear()
         self._news = False
+        self._mended.clear()
         for model, value in latest.items():
             if not model.startswith("@") and (again := await self._resume(model, value)) is not None:
                 position = min(position, again)
@@ -141,7 +143,8 @@ class Learning:
         self._news = False
         self._published_s = self._clock.monotonic_s()
         history = [Outgoing(history_key(name, versions[name]), value) for name, value in snapshots.items()]
-        latest = [Outgoing(name.encode(), value) for name, value in snapshots.items()]
+        latest = [Outgoing(name.encode(), value) for name, value in (self._mended | snapshots).items()]
+        self._mended.clear()
         latest.append(Outgoing(POSITION_KEY, msgspec.json.encode(Position(self.position))))
         await self._log.begin()  # 5
         await self._log.append("model-history", history)
@@ -164,7 +167,9 @@ class Learning:
             return None
         for kept in reversed(await self._log.history(model)):
             with contextlib.suppress(SnapshotError):
-                return self._learner.versions[self._learner.resume(kept)]
+                version = self._learner.versions[self._learner.resume(kept)]
+                self._mended[model], self._news = kept, True
+                return version
         return 0
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any, Final
 
 from aiokafka import TopicPartition
@@ -15,6 +17,15 @@ from streams.producer import Publisher
 EXAMPLES: Final = "examples"
 EXAMPLES_PARTITION: Final = 0  # workers write to this one, however many there are
 KEPT_VERSIONS: Final = 16  # looked at for one that can be read
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A snapshot as it was published; `version` is 0 where only the snapshot itself knows it."""
+
+    version: int
+    at_ms: int
+    value: bytes
 
 
 def history_key(model: str, version: int) -> bytes:
@@ -43,33 +54,44 @@ class SnapshotLog(Publisher):
 
     async def models(self) -> Mapping[str, bytes]:
         """See `seams.LearnerLog`."""
-        latest: dict[str, bytes] = {}
-        async with aclosing(whole(self._cluster, "models")) as records:
-            async for record in records:
-                key = (record.key or b"").decode(errors="replace")
-                if record.value:
-                    latest[key] = record.value
-                else:
-                    latest.pop(key, None)
-        return latest
+        return {key: one.value for key, one in (await latest_of(self._cluster)).items()}
 
     async def history(self, model: str) -> Sequence[bytes]:
         """See `seams.LearnerLog`."""
-        found: dict[bytes, bytes] = {}
-        async with aclosing(whole(self._cluster, "model-history")) as records:
-            async for record in records:
-                if (record.key or b"").rpartition(b"@")[0] == model.encode() and record.value:
-                    found[record.key] = record.value
-                    if len(found) > KEPT_VERSIONS:
-                        del found[next(iter(found))]
-        return list(found.values())
+        last: deque[bytes] = deque(maxlen=KEPT_VERSIONS)
+        async with aclosing(kept_versions(self._cluster, model)) as versions:
+            async for one in versions:
+                last.append(one.value)
+        return list(last)
 
     async def append(self, topic: str, records: Sequence[Outgoing]) -> None:
         """See `seams.LearnerLog`."""
         await self.send(TopicPartition(self._cluster.topic(topic), 0), records)
 
 
-async def whole(cluster: Cluster, name: str) -> AsyncGenerator[Any, None]:
+async def latest_of(cluster: Cluster) -> dict[str, Kept]:
+    """Key -> what `models` says of it now; the latest snapshot where the key is a model's."""
+    latest: dict[str, Kept] = {}
+    async with aclosing(_whole(cluster, "models")) as records:
+        async for record in records:
+            key = (record.key or b"").decode(errors="replace")
+            if record.value:
+                latest[key] = Kept(0, record.timestamp, record.value)
+            else:
+                latest.pop(key, None)
+    return latest
+
+
+async def kept_versions(cluster: Cluster, model: str) -> AsyncGenerator[Kept, None]:
+    """The snapshots of a model that `model-history` keeps, in the order in which they were published."""
+    async with aclosing(_whole(cluster, "model-history")) as records:
+        async for record in records:
+            name, _, version = (record.key or b"").decode(errors="replace").rpartition("@")
+            if name == model and version.isascii() and version.isdigit() and record.value:
+                yield Kept(int(version), record.timestamp, record.value)
+
+
+async def _whole(cluster: Cluster, name: str) -> AsyncGenerator[Any, None]:
     """Every record of a topic of one partition that is committed now."""
     place = TopicPartition(cluster.topic(name), 0)
     first = (await cluster.first_offsets([place]))[place]

@@ -11,6 +11,7 @@ from decisioning import broadcast
 from decisioning.effects import Switch
 from streams.control import Session, carried_out, checked_words, now, record_id
 from streams.failure import WRONG_USE, Failure
+from streams.tables import settings_told
 
 if TYPE_CHECKING:
     from decisioning.config import Config
@@ -69,7 +70,7 @@ def _check(config: Config | None, wanted: Wanted) -> None:
 
 async def _switched(session: Session, wanted: Wanted) -> Switch | None:
     """Change it where it is not so yet; returns who had paused it before."""
-    before = (await session.told()).paused.get(wanted.campaign)
+    before = (await settings_told(session.cluster)).paused.get(wanted.campaign)
     if (before is not None) != wanted.paused:
         said = Switch(paused=wanted.paused, at=now(), by=wanted.by, reason=wanted.reason)
         number = record_id(wanted.campaign, said.paused, said.at, said.by)

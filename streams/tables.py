@@ -159,3 +159,14 @@ class TableReader:
         paused: dict[str, Any] = {campaign: switch.by for campaign, switch in sorted(self._tables.paused.items())}
         _log.info("campaigns paused or resumed", paused=paused)
         self._changed()
+
+
+async def settings_told(cluster: Cluster) -> Tables:
+    """What `control` says now."""
+    tables = Tables()
+    end = (await cluster.ends_of(["control"]))["control"]
+    async with aclosing(cluster.follow({"control": 0})) as chunks:
+        while tables.offsets["control"] < end:
+            name, entries, position = await anext(chunks)
+            tables.take(name, entries, position)
+    return tables
