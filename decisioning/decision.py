@@ -8,8 +8,8 @@ from hashlib import blake2b
 from typing import Any, Literal
 
 import orjson
-from bandits.spec import PolicySpec
 
+from bandits.spec import PolicySpec
 from decisioning.choice import Choices
 from decisioning.effects import Headers, Outgoing
 from decisioning.localtime import iso

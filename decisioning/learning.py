@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 
 from bandits.arms import ArmModel, ReadyPolicy
 from bandits.learner import Learner
-from bandits.spec import PolicySpec
-
 from bandits.policy import Floats
+from bandits.spec import PolicySpec
 from decisioning import contexts
 from decisioning.effects import Outgoing
 from decisioning.plan import Plan
@@ -46,7 +45,7 @@ class Learned:
     @property
     def has_outcomes(self) -> bool:
         """Whether any outcome was seen: without, there is nothing to prefer an arm for."""
-        return self._model.outcomes > 0
+        return bool(self._model._moments.bucket_r.any())  # noqa: SLF001
 
     def ready(self, spec: PolicySpec) -> ReadyPolicy:
         """The policy that a rule makes of it."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from bandits.spec import PolicySpec
-
 from decisioning import content, expressions
 from decisioning.aims import Goal, Policy
 from decisioning.config import Campaign, Config
