@@ -52,7 +52,7 @@ class Policy(Model):
     horizon
         How many messages the campaign will send in all, about: it bounds what exploring may cost. None: not known.
     contact_cost
-        What a message costs, in the unit of rewards. With it, sending nothing is an arm of the channel; without it, not.
+        What a message costs, in the unit of rewards. With it, sending nothing is an arm of the channel.
     rewards, penalties
         What counts beside the goal.
     """

@@ -45,7 +45,7 @@ class Learned:
     @property
     def has_outcomes(self) -> bool:
         """Whether any outcome was seen: without, there is nothing to prefer an arm for."""
-        return self._model.outcomes > 0
+        return bool(self._model._moments.bucket_r.any())  # noqa: SLF001
 
     def ready(self, spec: PolicySpec) -> ReadyPolicy:
         """The policy that a rule makes of it."""
