@@ -128,8 +128,9 @@ class Publisher:
         await settled(self._producer.start())
 
     async def begin(self) -> None:
-        """Open a transaction."""
-        await settled(self._live().begin_transaction())
+        """Open a transaction, if there are any."""
+        if self.transactional:
+            await settled(self._live().begin_transaction())
 
     async def send(self, place: TopicPartition, records: Sequence[Outgoing]) -> None:
         """Append records to one place and await the acks."""
@@ -140,8 +141,9 @@ class Publisher:
         await settled(send_all(producer, [(place, batches)]))
 
     async def commit(self) -> None:
-        """Commit the transaction."""
-        await settled(self._live().commit_transaction())
+        """Commit the transaction, if there is one."""
+        if self.transactional:
+            await settled(self._live().commit_transaction())
 
     async def release(self) -> None:
         """Discard the producer."""
