@@ -73,12 +73,6 @@ class ArmModel:
             for name, slot in self._slots.items()
         }
 
-    def totals(self) -> dict[str, tuple[float, float]]:
-        """Arm -> (sum of the weights of its examples, weighted sum of their rewards), as of the latest example."""
-        age = self._moments.age()
-        gram, moment = self._moments.gram[:, 0, 0] * age, self._moments.moment[:, 0] * age
-        return {arm: (float(gram[slot]), float(moment[slot])) for arm, slot in self._slots.items()}
-
     def learn(self, arm: str, x: Floats, reward: float, at_s: float, key: int) -> None:
         """Take in an example.
 

@@ -129,6 +129,12 @@ class Cluster:
         assert self._reader is not None
         return dict(await settled(self._reader.end_offsets(list(places))))
 
+    async def offset_at(self, place: TopicPartition, at_ms: int) -> int:
+        """The first record of that time or later, else the end."""
+        assert self._reader is not None
+        found = (await settled(self._reader.offsets_for_times({place: at_ms})))[place]
+        return (await self.stable_offsets([place]))[place] if found is None else int(found.offset)
+
     async def ends_of(self, names: Sequence[str]) -> dict[str, int]:
         """Topics of one partition -> where they end."""
         places = {name: TopicPartition(self.topic(name), 0) for name in names}

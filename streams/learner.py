@@ -43,10 +43,10 @@ from decisioning.effects import Outgoing
 from streams.metrics import Metrics
 from streams.owner import Flow, Inbox
 from streams.seams import Clock, FencedError, LearnerLog, RefusedError, UnknownOutcomeError
-from streams.snapshots import EXAMPLES, EXAMPLES_PARTITION, history_key
+from streams.snapshots import EXAMPLES, EXAMPLES_PARTITION, INTERNAL, history_key
 from streams.transport import Fetched
 
-POSITION_KEY: Final = b"@position"  # in `models`; keys of models do not begin with @
+POSITION_KEY: Final = b"@position"  # in `models`
 PUBLISH_INTERVAL_S: Final = 1.0
 FOLD_RECORDS: Final = 500  # between two looks at the rest of the loop: tens of milliseconds
 INBOX_RECORDS: Final = 20_000  # beyond it is not read on
@@ -101,7 +101,7 @@ class Learning:
         self._news = False
         self._mended.clear()
         for model, value in latest.items():
-            if not model.startswith("@") and (again := await self._resume(model, value)) is not None:
+            if not model.startswith(INTERNAL) and (again := await self._resume(model, value)) is not None:
                 position = min(position, again)
         first, end = await self._log.bounds()
         if position > end:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import structlog
@@ -18,9 +17,7 @@ from decisioning.learning import UNLEARNED, Learned, Models
 from decisioning.plan import Plan
 from streams.metrics import Metrics
 from streams.seams import Entry
-
-INTERNAL: Final = "@"  # begins the keys of `models` that are no model's
-PINNED: Final = "@pin:"  # and of the copies that pins keep, so that `model-history` may forget them
+from streams.snapshots import INTERNAL, PINNED
 
 _log = structlog.get_logger(__name__)
 
@@ -135,7 +132,8 @@ class ModelTable:
         if model.width != contexts.WIDTH:
             raise SnapshotError(f"it has {model.width} numbers of context; expected {contexts.WIDTH}")
         learned = Learned(snapshot.version, model)
-        shares = learned.ready(plan.spec).probabilities(model.arms, np.zeros(model.width)) if model.arms else np.ones(1)
+        arms = list(model.tried())
+        shares = learned.ready(plan.spec).probabilities(arms, np.zeros(model.width)) if arms else np.ones(1)
         return Prepared(learned, float(-(shares * np.log2(shares)).sum()))
 
     def _refused(self, key: str, offset: int, error: SnapshotError) -> None:

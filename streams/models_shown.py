@@ -21,8 +21,7 @@ from decisioning.effects import Pin
 from decisioning.localtime import iso
 from streams.erasing import connected
 from streams.failure import NO, Failure
-from streams.model_table import PINNED
-from streams.snapshots import Kept, kept_versions, latest_of
+from streams.snapshots import INTERNAL, PINNED, Kept, kept_versions, latest_of
 from streams.tables import settings_told
 
 if TYPE_CHECKING:
@@ -150,17 +149,15 @@ def _arms(known: Known, config: Config | None) -> dict[str, dict[str, float]]:
         model = ArmModel.from_bytes(snapshot.data)
     except SnapshotError:
         return {}
-    arms: dict[str, dict[str, float]] = {
-        arm: {"examples": weight, "mean": reward / weight if weight else 0.0}
-        for arm, (weight, reward) in model.totals().items()
-    }
+    tried = model.tried()
+    arms = {arm: {"examples": count, "mean": mean} for arm, (count, mean) in tried.items()}
     if config is not None and arms:
         from decisioning.plan import plans_of  # noqa: PLC0415 - compiles all rules and texts of the configuration
 
         plan = plans_of(config).get(known.model.rpartition("/")[0])
         if plan is not None:
-            chances = model.ready(plan.spec).probabilities(model.arms, np.zeros(model.width))
-            for arm, chance in zip(model.arms, chances.tolist(), strict=True):
+            chances = model.ready(plan.spec).probabilities(list(arms), np.zeros(model.width))
+            for arm, chance in zip(arms, chances.tolist(), strict=True):
                 arms[arm]["chance"] = chance
     return arms
 
@@ -176,7 +173,7 @@ def _version_of(kept: Kept) -> dict[str, Any]:
 async def _all(cluster: Cluster) -> dict[str, Known]:
     pins = (await settings_told(cluster)).pins
     latest = await latest_of(cluster)
-    names = {name for name in latest if not name.startswith("@")} | pins.keys()
+    names = {name for name in latest if not name.startswith(INTERNAL)} | pins.keys()
     return {
         name: Known(name, latest.get(name), latest.get(f"{PINNED}{name}"), pins.get(name)) for name in sorted(names)
     }

@@ -20,8 +20,7 @@ from decisioning.durations import spell
 from decisioning.effects import Outgoing, Pin
 from streams.control import Session, carried_out, checked_words, now, record_id
 from streams.failure import NO, WRONG_USE, Failure
-from streams.model_table import PINNED
-from streams.snapshots import kept_versions, latest_of
+from streams.snapshots import INTERNAL, PINNED, kept_versions, latest_of
 from streams.tables import settings_told
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ async def _found(session: Session, wanted: Wanted) -> tuple[int, bytes]:
     if found is not None:
         return found
     if not kept:
-        models = [name for name in await latest_of(session.cluster) if not name.startswith("@")]
+        models = [name for name in await latest_of(session.cluster) if not name.startswith(INTERNAL)]
         known = f"known are {', '.join(sorted(models))}" if models else "nothing was learned yet"
         raise Failure(f"no version of {wanted.model} is kept; {known}", NO)
     some = ", ".join(map(str, kept[-NAMED_VERSIONS:]))

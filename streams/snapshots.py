@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -10,6 +11,7 @@ from typing import Any, Final
 
 from aiokafka import TopicPartition
 
+from bandits.snapshot import SnapshotError, decode
 from decisioning.effects import Outgoing
 from streams.kafka import Cluster
 from streams.producer import Publisher
@@ -17,6 +19,9 @@ from streams.producer import Publisher
 EXAMPLES: Final = "examples"
 EXAMPLES_PARTITION: Final = 0  # workers write to this one, however many there are
 KEPT_VERSIONS: Final = 16  # looked at for one that can be read
+RECENT_MS: Final = 3_600_000  # most snapshots that are used were published just before
+INTERNAL: Final = "@"  # begins the keys of `models` that are no model's
+PINNED: Final = "@pin:"  # and of the copies that pins keep, so that `model-history` may forget them
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +87,39 @@ async def latest_of(cluster: Cluster) -> dict[str, Kept]:
     return latest
 
 
-async def kept_versions(cluster: Cluster, model: str) -> AsyncGenerator[Kept, None]:
-    """The snapshots of a model that `model-history` keeps, in the order in which they were published."""
-    async with aclosing(_whole(cluster, "model-history")) as records:
+async def kept_versions(cluster: Cluster, model: str, since_ms: int = 0) -> AsyncGenerator[Kept, None]:
+    """The snapshots of a model that `model-history` keeps, in the order in which they were published since a time."""
+    async with aclosing(_whole(cluster, "model-history", since_ms)) as records:
         async for record in records:
             name, _, version = (record.key or b"").decode(errors="replace").rpartition("@")
             if name == model and version.isascii() and version.isdigit() and record.value:
                 yield Kept(int(version), record.timestamp, record.value)
 
 
-async def _whole(cluster: Cluster, name: str) -> AsyncGenerator[Any, None]:
+async def version_of(cluster: Cluster, model: str, version: int, used_ms: int) -> bytes | None:
+    """A snapshot that was in use at a time; None where it is kept no more."""
+    if (found := await _kept(cluster, model, version, used_ms - RECENT_MS)) is not None:
+        return found
+    copy = (await latest_of(cluster)).get(f"{PINNED}{model}")
+    if copy is not None:
+        with contextlib.suppress(SnapshotError):
+            if decode(copy.value).version == version:
+                return copy.value
+    return await _kept(cluster, model, version, 0)
+
+
+async def _kept(cluster: Cluster, model: str, version: int, since_ms: int) -> bytes | None:
+    async with aclosing(kept_versions(cluster, model, since_ms)) as versions:
+        async for one in versions:
+            if one.version == version:
+                return one.value
+    return None
+
+
+async def _whole(cluster: Cluster, name: str, since_ms: int = 0) -> AsyncGenerator[Any, None]:
     """Every record of a topic of one partition that is committed now."""
     place = TopicPartition(cluster.topic(name), 0)
-    first = (await cluster.first_offsets([place]))[place]
+    first = await cluster.offset_at(place, since_ms) if since_ms else (await cluster.first_offsets([place]))[place]
     end = (await cluster.stable_offsets([place]))[place]
     async with aclosing(cluster.records(place, first, end)) as chunks:
         async for records, _ in chunks:

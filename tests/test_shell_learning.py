@@ -107,6 +107,10 @@ def test_an_outcome_changes_what_every_worker_decides(shop: Shop) -> None:
     assert all(entry["model_versions"][MODEL] >= version for entry in entries)
     assert min(entry["arms"]["subject"][BEST] for entry in entries) > 0.8
     assert sum(metric(worker, "decisioning_snapshots_published_total") > 0 for worker in workers) == 1
+    code, words = command(shop, "explain", entries[-1]["decision_id"])
+    assert code == 0, words
+    assert f"model {MODEL} after" in words
+    assert "computed again from it" in words
 
 
 def test_a_killed_learner_leaves_no_trace(shop: Shop) -> None:
