@@ -104,6 +104,30 @@ def rollback(
     _use("rollback", model, to, by, reason, kafka, topic_prefix, age_ms)
 
 
+@models_app.command(
+    epilog="Example: decisioning models promote cart-abandonment/subject 5120 --force --reason 'judged'"
+)
+def promote(
+    model: ModelArgument,
+    version: VersionArgument,
+    force: Annotated[bool, typer.Option("--force", help="Without a judgement of it; needs --reason.")] = False,
+    by: ByFlag = None,
+    reason: ReasonFlag = "",
+    kafka: KafkaFlag = None,
+    topic_prefix: PrefixFlag = None,
+) -> None:
+    """Have all workers use a version that is judged to be better than the one in use.
+
+    It stays so until unpin; learning goes on meanwhile.
+    """
+    if not force or not reason.strip():
+        raise Failure(
+            f"nothing has judged version {version} of {model}; judge it by `decisioning evaluate`, then give --force"
+            " and say in --reason what you saw"
+        )
+    _use("promote", model, version, by, reason, kafka, topic_prefix)
+
+
 def _use(
     action: str,
     model: str,
