@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
 from bandits.policy import Floats
 
-_AT_MOST: Final = 0.7  # of the posterior's spread, where all decisions are still to come (docs/decisions/007)
+_AT_MOST: Final = 0.5  # of the posterior's spread, where all decisions are still to come (docs/decisions/007)
+_ROUNDING: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class Belief:
-    """Mean rewards of the arms of one decision, or of a batch of decisions with as many arms each.
+    """Mean rewards of the arms of a batch of decisions with as many arms each.
 
     Attributes
     ----------
-    mean, spread : float64[..., arms]
+    mean, spread : float64[batch, arms]
         Of the posterior of each arm's mean reward.
-    tried : float64[..., arms]
+    tried : float64[batch, arms]
         Examples that what is known of each arm is worth.
     noise
         Standard deviation of a single reward.
     remaining
-        Decisions still to come; infinite where there is no end in view.
+        Decisions still to come, as far as is known.
     chance
-        factor[..., arms] -> P(best)[..., arms] with each posterior narrowed by its factor; 1 is what is believed.
+        factor[batch, arms] -> P(best)[batch, arms] with each posterior narrowed by its factor; 1 is what is believed.
     """
 
     mean: Floats
@@ -42,19 +40,17 @@ class Belief:
     def patience(self) -> Floats:
         """By how much to narrow each posterior, so that no more is explored than the decisions to come can repay.
 
-        An arm that was tried n_a times of A arms, with R decisions to come, has 0.7 (R / (R + A n_a))^2: near the end
+        An arm that was tried n_a times of A arms, with R decisions to come, has 0.5 (R / (R + A n_a))^2: near the end
         nothing but the best known arm is worth sending, while an arm that came late is tried as one of the first was.
-        Without an end in view it is 1, plain Thompson sampling.
         """
-        if math.isinf(self.remaining):
-            return np.ones_like(self.mean)
         arms = self.mean.shape[-1]
-        left = self.remaining / (self.remaining + arms * self.tried + 1e-9)
+        left = (self.remaining + 1.0) / (self.remaining + 1.0 + arms * self.tried)
         factor: Floats = _AT_MOST * left * left
         return factor
 
     def leaders(self) -> Floats:
-        """The arms of the largest mean share the probability."""
-        top = self.mean == self.mean.max(axis=-1, keepdims=True)
+        """The arms of the largest mean share the probability; what is rounding, beside the spread, is no lead."""
+        most = self.mean.max(axis=-1, keepdims=True)
+        top = self.mean >= most - _ROUNDING * self.spread.max(axis=-1, keepdims=True)
         shares: Floats = top / top.sum(axis=-1, keepdims=True)
         return shares
