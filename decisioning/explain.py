@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from bandits.arms import ArmModel
-from bandits.linear import LinearModel
+from bandits.linear import LinearModel, ReadyLinear
 from bandits.policy import Floats, draw, is_distribution, uniform_number
 from bandits.ready import ReadyPolicy
 from bandits.spec import PolicySpec
@@ -137,9 +137,9 @@ def explain(record: Mapping[str, Any], config: Config | None = None, recall: Rec
     if isinstance(read, _Erasure):
         return Explanation((f"The person was erased at {read.decided_at}; this is the proof.",), ())
     sentences = [_headline(read), *_facts(read), _timing(read), *_refusals(read), *_choices(read), *_context(read)]
-    asked = None if recall is None else dict(_asked(read, recall))
-    sentences += _models(read, asked)
-    differences = (*_differences(read), *_regrouped(read, config), *_relearned(read, asked or {}))
+    asked = {} if recall is None else dict(_asked(read, recall))
+    sentences += _models(read, asked if recall is not None else None)
+    differences = (*_differences(read), *_regrouped(read, config), *_relearned(read, asked))
     sentences.append(
         "Recomputed from this record: "
         + ("every choice comes out the same." if not differences else "; ".join(differences))
@@ -148,7 +148,7 @@ def explain(record: Mapping[str, Any], config: Config | None = None, recall: Rec
         f"Made with configuration {read.config_version}, "
         f"partition {read.as_of.partition} read up to offset {read.as_of.offset}."
     )
-    return Explanation(tuple(sentences), differences, tuple(_audit(read, record, config)))
+    return Explanation(tuple(sentences), differences, tuple(_audit(read, record, config, asked)))
 
 
 def _read(record: Mapping[str, Any]) -> _Record | _Erasure:
@@ -284,7 +284,15 @@ def _policies(record: _Record) -> Iterator[tuple[str, str, int]]:
             yield choice, policy, version
 
 
-def _asked(record: _Record, recall: Recall) -> Iterator[tuple[str, dict[str, float]]]:
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a model says of the arms of a choice: their probabilities, and (mean, deviation) of what each may bring."""
+
+    probabilities: dict[str, float]
+    scores: dict[str, tuple[float, float]]
+
+
+def _asked(record: _Record, recall: Recall) -> Iterator[tuple[str, _Answer]]:
     """Each choice's probabilities, from the model and the rule that the record names, where the model is to be had."""
     for choice, policy, version in _policies(record):
         try:
@@ -294,21 +302,31 @@ def _asked(record: _Record, recall: Recall) -> Iterator[tuple[str, dict[str, flo
         model = recall(policy, version, spec)
         if model is None:
             continue
-        ready, arms = model.ready(spec), list(record.arms[choice])
-        if isinstance(ready, ReadyPolicy):
-            found = ready.probabilities(arms, vector_of(record.context))
-        elif record.slot is not None and slots.are_arms(arms):
-            found = ready.probabilities(slots.rows_of(arms, record.slot.hour, record.slot.shares))
-        else:
-            continue
-        yield choice, dict(zip(arms, found.tolist(), strict=True))
+        try:
+            answer = _answer(record, list(record.arms[choice]), model.ready(spec))
+        except ValueError as error:
+            raise IncompleteError(f"model {policy} of version {version} cannot be asked: {error}") from None
+        if answer is not None:
+            yield choice, answer
+
+
+def _answer(record: _Record, arms: list[str], ready: ReadyPolicy | ReadyLinear) -> _Answer | None:
+    scores: dict[str, tuple[float, float]] = {}
+    if isinstance(ready, ReadyPolicy):
+        context = vector_of(record.context)
+        found, scores = ready.probabilities(arms, context), ready.scores(arms, context)
+    elif record.slot is not None and slots.are_arms(arms):
+        found = ready.probabilities(slots.rows_of(arms, record.slot.hour, record.slot.shares))
+    else:
+        return None
+    return _Answer(dict(zip(arms, found.tolist(), strict=True)), scores)
 
 
 def _rule(record: _Record, choice: str) -> dict[str, Any]:
     return record.slot.policy if choice == "send_time" and record.slot else record.policy
 
 
-def _models(record: _Record, asked: Mapping[str, dict[str, float]] | None) -> Iterator[str]:
+def _models(record: _Record, asked: Mapping[str, _Answer] | None) -> Iterator[str]:
     """Which models made the probabilities, and whether they were computed again (None: nobody asked for it)."""
     for choice, policy, version in _policies(record):
         rule = ", ".join(f"{name} {value}" for name, value in _rule(record, choice).items())
@@ -321,16 +339,18 @@ def _models(record: _Record, asked: Mapping[str, dict[str, float]] | None) -> It
             yield f"{said}, which was not found: they are taken as they are."
 
 
-def _relearned(record: _Record, asked: Mapping[str, dict[str, float]]) -> Iterator[str]:
+def _relearned(record: _Record, asked: Mapping[str, _Answer]) -> Iterator[str]:
     """What differs from the probabilities computed again."""
-    for choice, probabilities in asked.items():
-        for arm, probability in probabilities.items():
+    for choice, answer in asked.items():
+        for arm, probability in answer.probabilities.items():
             logged = record.arms[choice][arm]
             if probability != logged:
                 yield f"{choice}: the model gives '{arm}' the probability {probability!r}, not {logged!r}"
 
 
-def _audit(record: _Record, whole: Mapping[str, Any], config: Config | None) -> Iterator[str]:
+def _audit(
+    record: _Record, whole: Mapping[str, Any], config: Config | None, asked: Mapping[str, _Answer]
+) -> Iterator[str]:
     """The whole record, then every choice made again, with numbers as they are."""
     yield "Record:"
     for name, value in whole.items():
@@ -350,6 +370,9 @@ def _audit(record: _Record, whole: Mapping[str, Any], config: Config | None) -> 
             yield f"    drawn from the key {key.decode()!r}: {uniform_number(key)!r}; logged: {logged!r}"
         if choice == "holdout":
             yield from _audited_group(record, config)
+        if choice in asked:
+            for arm, (mean, deviation) in asked[choice].scores.items():
+                yield f"    '{arm}' was expected to bring {mean!r}, give or take {deviation!r}"
     product = " * ".join(repr(propensity) for propensity in record.propensity.values())
     yield f"  joint propensity: {product or 'no choice was made'} = {record.joint_propensity!r}"
 
