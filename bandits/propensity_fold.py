@@ -50,6 +50,7 @@ class _Record(msgspec.Struct, frozen=True):
     schema: Annotated[int, msgspec.Meta(ge=1, le=1)]
     mature_at: datetime | None = None
     delta: float | None = None
+    forget: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,9 @@ class _Label:
         found = self.waiting.get(record.decision_id)
         if found is None:
             return "unknown_decision"  # learned already, let go, or never seen
+        if record.forget:
+            del self.waiting[record.decision_id]
+            return None
         found.label += record.delta or 0.0
         return None
 
@@ -123,7 +127,9 @@ class _Label:
     def _mature(self) -> None:
         ripe: list[_Waiting] = []
         while self.due and self.due[0][0] <= self.clock_ms:
-            ripe.append(self.waiting.pop(heapq.heappop(self.due)[2]))
+            found = self.waiting.pop(heapq.heappop(self.due)[2], None)
+            if found is not None:  # else it was forgotten
+                ripe.append(found)
         if ripe:
             rows = np.frombuffer(b"".join(one.x for one in ripe), np.float32).reshape(len(ripe), -1)
             self.model.learn(rows.astype(np.float64), np.array([one.label > 0.5 for one in ripe]))  # noqa: PLR2004  # half
@@ -187,6 +193,7 @@ class PropensityFold:
         self._context_version = context_version(features)
         self._labels = {label: _Label(label, len(features)) for label in labels}
         self._resume: dict[str, int] = dict.fromkeys(labels, 0)
+        self._keys = frozenset((PREFIX + label).encode() for label in labels)
         self._made: dict[str, bytes] = {}
         self._decoder = msgspec.json.Decoder(_Record)
 
@@ -194,6 +201,10 @@ class PropensityFold:
     def resume_offset(self) -> int:
         """Where to begin reading: the oldest example that some model still has to learn."""
         return min(self._resume.values(), default=0)
+
+    def knows(self, key: bytes | None) -> bool:
+        """Whether the record with this key is one of its labels': the key is the policy."""
+        return key in self._keys
 
     def restore(self, value: bytes) -> None:
         """Go on from a snapshot; before the first record.
@@ -264,15 +275,16 @@ def context_version(features: Sequence[str]) -> int:
     return zlib.crc32("\n".join(features).encode())
 
 
-def scorer(value: bytes, features: Sequence[str]) -> Scorer:
-    """What scores, from a snapshot.
+def scorer(value: bytes, features: Sequence[str]) -> tuple[int, Scorer]:
+    """Version and what scores, from a snapshot.
 
     Raises
     ------
     SnapshotError
         If it cannot be read or is of other features.
     """
-    return propensity_state.scorer(_of_features(value, context_version(features)).data, len(features))
+    found = _of_features(value, context_version(features))
+    return found.version, propensity_state.scorer(found.data, len(features))
 
 
 def _of_features(value: bytes, version: int) -> Snapshot:

@@ -15,10 +15,12 @@ from dataclasses import dataclass, field
 from bandits.arms import ArmModel, ReadyPolicy
 from bandits.learner import Learner
 from bandits.policy import Floats
+from bandits.propensity_fold import PREFIX, PropensityFold
 from bandits.spec import PolicySpec
 from decisioning import contexts
 from decisioning.effects import Outgoing
 from decisioning.plan import Plan
+from decisioning.scoring import FEATURES, Scored
 
 CHOICES = ("holdout", "channel", "send_time")
 """Choices of every campaign; its variant slots are choices, too."""
@@ -62,16 +64,25 @@ class Models:
     ----------
     learned
         Policy -> its model. The step only reads it.
+    scored
+        Label -> its propensity model, likewise.
     """
 
-    __slots__ = ("_learned",)
+    __slots__ = ("_learned", "_scored")
 
-    def __init__(self, learned: Mapping[str, Learned] | None = None) -> None:
+    def __init__(
+        self, learned: Mapping[str, Learned] | None = None, scored: Mapping[str, Scored] | None = None
+    ) -> None:
         self._learned = {} if learned is None else learned
+        self._scored = {} if scored is None else scored
 
     def of(self, policy: str) -> Learned | None:
         """The model of a policy, None where there is none."""
         return self._learned.get(policy)
+
+    def scored(self, label: str) -> Scored | None:
+        """The propensity model of a label, None where there is none."""
+        return self._scored.get(label)
 
 
 UNLEARNED = Models()
@@ -125,6 +136,8 @@ class Learning:
     ----------
     plans
         The campaigns.
+    labels
+        Of propensity models; none by default.
 
     Attributes
     ----------
@@ -132,26 +145,38 @@ class Learning:
         What was learned so far; given to the next step.
     """
 
-    def __init__(self, plans: Mapping[str, Plan]) -> None:
+    def __init__(self, plans: Mapping[str, Plan], labels: Sequence[str] = ()) -> None:
         self._learner = learner_of(plans)
         self._learned: dict[str, Learned] = {}
-        self.models = Models(self._learned)
+        self._propensities = PropensityFold(labels, FEATURES)
+        self._offset = 0
+        self._snapshots: dict[str, bytes] = {}
+        self._scored: dict[str, Scored] = {}
+        self.models = Models(self._learned, self._scored)
 
     def take(self, examples: Iterable[Outgoing]) -> None:
         """Learn from examples, in the order in which a worker publishes them."""
         changed: set[str] = set()
         for example in examples:
-            policy = self._learner.take(example.value, self._learner.offset)
-            if policy is not None:
-                changed.add(policy)
+            if self._propensities.knows(example.key):
+                self._propensities.take(example.value, self._offset)
+            else:
+                policy = self._learner.take(example.value, self._offset)
+                if policy is not None:
+                    changed.add(policy)
+            self._offset += 1
         for policy in changed:
             model = self._learner.model(policy)
             assert model is not None, "a policy that changed has a model"
             self._learned[policy] = Learned(self._learner.versions[policy], model)
+        for name, snapshot in self._propensities.snapshots().items():
+            self._scored[name.removeprefix(PREFIX)] = Scored.of(snapshot)
+            self._snapshots[name] = snapshot
 
     def snapshots(self) -> dict[str, bytes]:
-        """Policy -> snapshot, of those that changed since the last call."""
-        return self._learner.snapshots()
+        """Policy or propensity model -> snapshot, of those that changed since the last call."""
+        made, self._snapshots = self._snapshots, {}
+        return self._learner.snapshots() | made
 
 
 def _featurise(policy: str, arm: str, context: Mapping[str, float]) -> Floats:
