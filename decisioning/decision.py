@@ -156,7 +156,7 @@ def remembered(outcome: Outcome) -> Send:
         outcome.decided_ms,
         choices,
         outcome.context,
-        cost=outcome.plan.cost if sends and outcome.plan else 0.0,
+        cost=outcome.plan.campaign.policy.contact_cost if sends and outcome.plan else None,
     )
 
 

@@ -99,7 +99,7 @@ class Engine:
         batch.cast = None if missing else loaded
         return missing
 
-    def step(self, state: State, batch: Batch, now_ms: int, models: Models = UNLEARNED) -> Effects:
+    def step(self, state: State, batch: Batch, now_ms: int, models: Models | None = None) -> Effects:
         """Take one micro-batch in.
 
         Parameters
@@ -111,12 +111,12 @@ class Engine:
         now_ms
             The moment of the step; nothing else says what time it is.
         models
-            What was learned so far.
+            What was learned so far; None: nothing.
         """
         # Timers of a campaign that is gone are cancelled, paused or not.
         held = frozenset(state.paused.keys() & self.plans.keys()) if state.paused else frozenset[str]()
         work = Work(state, self._cast(state, batch)[0] if batch.cast is None else batch.cast, held)
-        moment = Moment(now_ms, AsOf(state.partition, batch.offset), models)
+        moment = Moment(now_ms, AsOf(state.partition, batch.offset), UNLEARNED if models is None else models)
         work.effects.dead_letters = batch.rejected
         work.effects.catalog = broadcast.stock_records(batch.stock, state.stock)
         self._count(work, batch)

@@ -33,7 +33,8 @@ def forgotten(send: Send, at_ms: int, pseudonym: str | None) -> list[Outgoing]:
 
     `delta` takes back the sum of all its rewards; `forget` says that the example itself goes, too.
     """
-    deltas = {choice: (send.cost if choice == "channel" else 0.0) - send.reward for choice in send.choices}
+    cost, reward = send.cost or 0.0, send.reward or 0.0
+    deltas = {choice: (cost if choice == "channel" else 0.0) - reward for choice in send.choices}
     return _records(send, at_ms, pseudonym, deltas, {"sent_at": iso(send.at_ms), "forget": True})
 
 

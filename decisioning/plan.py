@@ -84,11 +84,6 @@ class Plan:
         return self.campaign.kind == "marketing"
 
     @property
-    def cost(self) -> float:
-        """What a message costs, in the unit of rewards."""
-        return self.campaign.policy.contact_cost or 0.0
-
-    @property
     def goal(self) -> Goal | None:
         """What the campaign wants."""
         return self.campaign.goal

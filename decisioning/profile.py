@@ -98,7 +98,7 @@ class Pending(msgspec.Struct, array_like=True):
     marks: list[Mark] = []  # cancel and goal events at or after the trigger, not yet in effect
 
 
-class Send(msgspec.Struct, array_like=True, frozen=True, omit_defaults=True):
+class Send(msgspec.Struct, array_like=True, frozen=True):
     """A decision to send, or one not to (`channel` empty: held out, or not worth it), waiting for what happens next.
 
     `choices` are (arm, propensity) by choice and `context` the named vector they were made from: what a later outcome
@@ -114,8 +114,8 @@ class Send(msgspec.Struct, array_like=True, frozen=True, omit_defaults=True):
     context: dict[str, float]
     rewarded: bool = False  # with its goal, once
     credited: list[str] = []  # other events that were, once each
-    reward: float = 0.0
-    cost: float = 0.0
+    reward: float | None = None
+    cost: float | None = None
 
 
 class Reservation(msgspec.Struct, array_like=True, frozen=True):

@@ -101,6 +101,6 @@ def penalise(
 
 def _credit(profile: Profile, send: Send, noted: dict[str, Any], reward: Reward) -> Reward:
     """Let the profile remember a reward."""
-    known = structs.replace(send, reward=send.reward + reward.value, **noted)
+    known = structs.replace(send, reward=(send.reward or 0.0) + reward.value, **noted)
     profile.sends = [known if one is send else one for one in profile.sends]
     return reward
