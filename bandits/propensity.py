@@ -30,9 +30,16 @@ STRENGTHS: Final = np.geomspace(0.25, 1_024.0, 13)
 LEARNING_RATE: Final = 0.1
 INTERCEPT_RATE: Final = 0.05
 EPSILON: Final = 1e-8
+RECALIBRATED: Final = 4_000.0
+"""Examples after which one counts half in recalibration: what a member's log-odds mean changes while it learns."""
+MAX_STEP: Final = 1.0
+"""No step of a second-order learner changes a prediction of its batch by more than so much log-odds."""
 DRIFT_DELTA: Final = 0.002
-MAX_LOSSES: Final = 4_096
-"""Batches after which the drift detector begins anew, so that what it has seen can be stored."""
+MAX_LOSSES: Final = 8_192
+"""Examples after which the drift detector begins anew, so that what it has seen can be stored."""
+LEVELS: Final = 255
+LARGEST_LOSS: Final = 4.0
+"""The detector is fed log-losses between 0 and 1, 1 being 4 and more, in so many levels."""
 DRIFT_FORGETS: Final = 0.1
 """Share of what the second-order learners know that survives a drift alarm."""
 
@@ -68,7 +75,9 @@ class OnlineLogit:
         weighted = design * (p * (1.0 - p))[:, :, None]
         self.information = self.information * keep + np.swapaxes(weighted, 1, 2) @ design
         gradient = np.swapaxes(design, 1, 2) @ (p - y)[:, :, None]
-        self.theta -= np.linalg.solve(self.information + self._prior, gradient)[:, :, 0]
+        step = np.linalg.solve(self.information + self._prior, gradient)
+        longest = np.abs(design @ step).max(axis=(1, 2))
+        self.theta -= step[:, :, 0] / np.maximum(longest / MAX_STEP, 1.0)[:, None]
 
     def forget(self, keep: float) -> None:
         """Trust what is known so much less."""
@@ -108,7 +117,7 @@ class PropensityModel:
         inputs = width - 1
         self.moments = np.zeros((2, inputs))  # mean and sum of squared deviations of the inputs
         self.squares = np.zeros(inputs)  # of the linear member's gradients
-        self.losses: list[float] = []  # of the champion, by batch, since the drift detector began
+        self.losses: list[int] = []  # of the champion, in levels, since the drift detector began
         precision = np.concatenate([[1.0], np.full(len(MEMBERS) - 1, 4.0), np.full(inputs, 16.0)])
         self.blend = OnlineLogit(self.members.blend[None], precision)
         self.platt = OnlineLogit(self.members.platt, np.array([16.0, 64.0]))
@@ -146,9 +155,10 @@ class PropensityModel:
         keep = 0.5 ** (len(y) / HALF_LIFE)
         inputs, design = members.design(x)
         raw = members.raw(design)
-        loss = self.progress.take(members.calibrated(raw), y, members.champion)
-        if self._has_drifted(loss):
+        losses = self.progress.take(members.calibrated(raw), y)
+        if self._has_drifted(losses[:, members.champion]):
             self.drifts += 1
+            self.progress.forget_comparisons()
             self.blend.forget(DRIFT_FORGETS)
             self.platt.forget(DRIFT_FORGETS)
         self._learn_rate(x, y, keep)
@@ -156,7 +166,7 @@ class PropensityModel:
         self._learn_scale(inputs)
         self.blend.learn(design[None], y, keep)
         columns = raw.T[:, :, None]
-        self.platt.learn(np.concatenate([np.ones_like(columns), columns], axis=2), y, keep)
+        self.platt.learn(np.concatenate([np.ones_like(columns), columns], axis=2), y, 0.5 ** (len(y) / RECALIBRATED))
         self.forest.learn(x, outcomes)
         members.trees = self.forest.trees
         members.champion = self.progress.promoted(members.champion)
@@ -193,26 +203,28 @@ class PropensityModel:
         self.members.centre = mean.copy()
         self.members.scale = np.where(variance > 0.0, np.sqrt(variance), 1.0)
 
-    def _has_drifted(self, loss: float) -> bool:
-        """Whether the champion's loss has risen for good, by ADWIN [6]_ on the mean loss of each batch."""
-        if self._detector is None or len(self.losses) == MAX_LOSSES:
-            self.losses = self.losses[: MAX_LOSSES - 1] if self._detector is None else []
+    def _has_drifted(self, losses: Floats) -> bool:
+        """Whether the champion's loss has risen for good, by ADWIN [6]_."""
+        if self._detector is None:
             self._detector = _detector(self.losses)
-        before = self._detector.estimation
-        self._detector.update(loss)
-        self.losses.append(loss)
-        if not self._detector.drift_detected:
-            return False
-        rose = bool(self._detector.estimation > before)
-        self.losses, self._detector = [], _detector([])
+        rose = False
+        for level in np.rint(np.minimum(losses / LARGEST_LOSS, 1.0) * LEVELS).astype(np.int64).tolist():
+            if len(self.losses) == MAX_LOSSES:
+                self.losses, self._detector = [], _detector([])
+            before = self._detector.estimation
+            self._detector.update(level / LEVELS)
+            self.losses.append(level)
+            if self._detector.drift_detected:
+                rose = rose or self._detector.estimation > before
+                self.losses, self._detector = [], _detector([])
         return rose
 
 
-def _detector(losses: list[float]) -> Any:
+def _detector(losses: list[int]) -> Any:
     from river.drift import ADWIN  # noqa: PLC0415  # takes seconds and 100 MB: only where something is learned
 
     make: Any = ADWIN  # River's own types are incomplete
-    detector = make(delta=DRIFT_DELTA, clock=1)
-    for loss in losses:
-        detector.update(loss)
+    detector = make(delta=DRIFT_DELTA)
+    for level in losses:
+        detector.update(level / LEVELS)
     return detector

@@ -5,7 +5,7 @@ is mature (`mature_at`), by the records' own times: the latest `at` of a label's
 waits here, in bounded numbers.
 
 A snapshot is made at fixed points of the log, so whoever reads the same log makes the same bytes. It does not hold what
-waits: a learner that starts anew reads the log from `resume_offset` and finds it there. What a model has learned
+waits: a learner that starts anew reads the log from `since` and finds it there. What a model has learned
 already it does not learn again.
 """
 
@@ -183,36 +183,37 @@ class PropensityFold:
 
     Attributes
     ----------
-    counts
-        Records of no use, by reason.
+    refused
+        Reason -> number of records of no use.
+    taken
+        Number of records of use.
+    versions
+        Model -> version of its latest snapshot.
     """
 
     def __init__(self, labels: Sequence[str], features: Sequence[str]) -> None:
-        self.counts: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        self.taken = 0
+        self.versions: dict[str, int] = {}
         self._features = tuple(features)
         self._context_version = context_version(features)
         self._labels = {label: _Label(label, len(features)) for label in labels}
-        self._resume: dict[str, int] = dict.fromkeys(labels, 0)
-        self._keys = frozenset((PREFIX + label).encode() for label in labels)
+        self._since: dict[str, int] = dict.fromkeys(labels, 0)
         self._made: dict[str, bytes] = {}
         self._decoder = msgspec.json.Decoder(_Record)
 
     @property
-    def resume_offset(self) -> int:
+    def since(self) -> int:
         """Where to begin reading: the oldest example that some model still has to learn."""
-        return min(self._resume.values(), default=0)
+        return min(self._since.values(), default=0)
 
-    def knows(self, key: bytes | None) -> bool:
-        """Whether the record with this key is one of its labels': the key is the policy."""
-        return key in self._keys
-
-    def restore(self, value: bytes) -> None:
-        """Go on from a snapshot; before the first record.
+    def resume(self, value: bytes) -> str:
+        """Go on from a snapshot, before the first record; the name of its model.
 
         Raises
         ------
         SnapshotError
-            If it cannot be read, or is of another configuration or other features. The model then begins anew.
+            If it cannot be read, or is of another configuration or other features; nothing has changed then.
         """
         found = _of_features(value, self._context_version)
         name = found.model.removeprefix(PREFIX)
@@ -225,26 +226,34 @@ class PropensityFold:
             )
         if not (0 <= since <= found.version and 0 <= thin <= MAX_THIN and math.isfinite(clock_ms)):
             raise SnapshotError(f"snapshot of {found.model!r} was made at no place of the log: since {since!r}")
-        label = self._labels[name]
-        label.model = propensity_state.model(found.data, len(self._features))
+        model, label = propensity_state.model(found.data, len(self._features)), self._labels[name]
+        label.model = model
         label.version, label.clock_ms, label.thin = found.version, clock_ms, thin
         label.next_snapshot = _next(label.model.examples)
-        self._resume[name] = since
+        self._since[name], self.versions[found.model] = since, found.version
+        return found.model
 
-    def take(self, value: bytes, offset: int) -> None:
-        """Take one record of the log; what is of no use is counted and changes nothing."""
+    def take(self, value: bytes, offset: int) -> str | None:
+        """Take one record of the log; the model of which it made a snapshot.
+
+        What is of no use is counted and changes nothing.
+        """
         record, reason = self._read(value)
         if record is None:
-            self.counts[reason] += 1
-            return
+            self.refused[reason] += 1
+            return None
         label = self._labels[record.policy.removeprefix(PREFIX)]
         x = () if record.correction else [record.context.get(name, 0.0) for name in self._features]
         why = label.take(record, x, offset)
-        if why is not None:
-            self.counts[why] += 1
+        if why is None:
+            self.taken += 1
+        else:
+            self.refused[why] += 1
         made = label.snapshot(offset + 1, self._context_version)
-        if made is not None:
-            self._made[PREFIX + label.name] = made
+        if made is None:
+            return None
+        self._made[record.policy], self.versions[record.policy] = made, offset + 1
+        return record.policy
 
     def snapshots(self) -> dict[str, bytes]:
         """Latest snapshot of each model of which one was made since this was asked last."""

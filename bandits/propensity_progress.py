@@ -39,8 +39,10 @@ class Progress:
         Sum of log-loss, faded as the histogram.
     weight
         Examples, faded likewise.
-    advantage : float64[members, 3]
-        Since the last promotion, over the champion: examples, sum and sum of squares of the difference in log-loss.
+    advantage : float64[members, members, 2]
+        Of the first over the second: sum and sum of squares of the difference in log-loss.
+    compared
+        Over so many examples: since the beginning, or the last drift.
     """
 
     def __init__(self) -> None:
@@ -48,9 +50,10 @@ class Progress:
         self.histogram = np.zeros((count, 3, BINS))
         self.loss = np.zeros(count)
         self.weight = 0.0
-        self.advantage = np.zeros((count, 3))
+        self.advantage = np.zeros((count, count, 2))
+        self.compared = 0.0
 
-    def take(self, log_odds: Floats, y: Floats, champion: int) -> float:
+    def take(self, log_odds: Floats, y: Floats) -> Floats:
         """Count predictions made before their outcomes were known.
 
         Parameters
@@ -61,8 +64,8 @@ class Progress:
 
         Returns
         -------
-        float
-            The champion's mean log-loss.
+        float64[n, members]
+            Their log-loss.
         """
         n, count = log_odds.shape
         losses = np.logaddexp(0.0, np.where(y[:, None] > 0.0, -log_odds, log_odds))
@@ -76,21 +79,22 @@ class Progress:
         self.loss = self.loss * fade + losses.sum(axis=0)
         self.weight = self.weight * fade + n
         bounded = np.minimum(losses, WORST)
-        gained = bounded[:, champion, None] - bounded
-        self.advantage[:, 0] += n
-        self.advantage[:, 1] += gained.sum(axis=0)
-        self.advantage[:, 2] += np.square(gained).sum(axis=0)
-        return float(losses[:, champion].mean())
+        gained = bounded[:, None, :] - bounded[:, :, None]
+        self.advantage[:, :, 0] += gained.sum(axis=0)
+        self.advantage[:, :, 1] += np.square(gained).sum(axis=0)
+        self.compared += n
+        return losses
+
+    def forget_comparisons(self) -> None:
+        """Compare from now on: what was before tells nothing of what comes."""
+        self.advantage[:] = 0.0
+        self.compared = 0.0
 
     def promoted(self, champion: int) -> int:
         """The member that is to be champion from now on."""
-        bounds = [lower_bound(*row.tolist()) for row in self.advantage]
-        bounds[champion] = 0.0
-        best = int(np.argmax(bounds))
-        if best != champion and bounds[best] > 0.0:
-            self.advantage[:] = 0.0
-            return best
-        return champion
+        over = self.advantage[:, champion].tolist()
+        better = [k for k, sums in enumerate(over) if k != champion and lower_bound(self.compared, *sums) > 0.0]
+        return max(better, key=lambda k: over[k][0], default=champion)
 
     def log_loss(self, member: int) -> float:
         """Mean log-loss; NaN before anything was predicted."""

@@ -31,6 +31,8 @@ MAX_WIDTH: Final = 256
 MAX_DEPTH: Final = 64
 LIMIT: Final = 12.0
 """Log-odds are between -12 and 12: a probability of 6e-6 is as small as examples can tell."""
+SURE: Final = 4.0
+"""Trees are never surer than 98 %: a leaf that has seen one outcome alone would outshout everybody."""
 TINY: Final = 1e-12
 FAR: Final = 8.0
 """Standardised features are cut at so many standard deviations: one odd value must not decide a score."""
@@ -172,7 +174,7 @@ class Members:
         inputs = self.inputs(x, rate)
         z = self.standardised(inputs)
         linear = np.clip(self.linear(z), -LIMIT, LIMIT)
-        forest = log_odds(self.trees.probabilities(x))
+        forest = np.clip(log_odds(self.trees.probabilities(x)), -SURE, SURE)
         return inputs, np.concatenate([np.stack([np.ones(len(x)), rate, linear, forest], axis=1), z], axis=1)
 
     def raw(self, design: Floats) -> Floats:
@@ -286,7 +288,7 @@ class Scorer:
             value, votes = self._votes[node]
             said += weight * votes * value
             total += weight * votes
-        return _log_odds(said / total if total > 0.0 else 0.5)
+        return max(-SURE, min(SURE, _log_odds(said / total if total > 0.0 else 0.5)))
 
 
 def _dot(a: Sequence[float], b: Sequence[float]) -> float:

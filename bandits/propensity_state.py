@@ -17,7 +17,7 @@ from bandits.snapshot import SnapshotError
 
 MAX_STATE_BYTES: Final = 2_000_000
 _Count = Annotated[int, msgspec.Meta(ge=0)]
-_KINDS: Final = {"f8": "<f8", "f4": "<f4", "i8": "<i8", "b1": "|b1"}
+_KINDS: Final = {"f8": "<f8", "f4": "<f4", "i8": "<i8", "b1": "|b1", "u1": "|u1"}
 
 
 class _Array(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -49,7 +49,7 @@ class _Learning(msgspec.Struct, frozen=True):
     forest_generation: Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
     forest_allowance: float
     forest_unexported: _Count
-    losses: Annotated[list[float], msgspec.Meta(max_length=MAX_LOSSES)]
+    compared: float
     arrays: dict[str, _Array]
 
 
@@ -102,11 +102,12 @@ def encode(model: PropensityModel) -> bytes:
         forest.generation,
         forest.allowance,
         forest.unexported,
-        model.losses,
+        progress.compared,
         _packed(
             histogram=progress.histogram,
             loss=progress.loss,
             advantage=progress.advantage,
+            losses=np.array(model.losses, np.uint8),
             ring_x=forest.x[: forest.count],
             ring_y=forest.y[: forest.count],
             waiting_x=waiting,
@@ -145,13 +146,17 @@ def model(data: bytes, width: int) -> PropensityModel:
     made = PropensityModel(width)
     made.adopt(_members(state.scoring, width))
     learning, arrays = state.learning, _Arrays(state.learning.arrays)
-    made.examples, made.drifts, made.losses = learning.examples, learning.drifts, learning.losses
+    made.examples, made.drifts = learning.examples, learning.drifts
     progress, forest = made.progress, made.forest
     progress.weight = _finite(learning.weight)
     count, inputs, blended = len(MEMBERS), width - 1, len(made.members.blend)
     progress.histogram = arrays.take("histogram", "f8", count, 3, BINS)
     progress.loss = arrays.take("loss", "f8", count)
-    progress.advantage = arrays.take("advantage", "f8", count, 3)
+    progress.advantage = arrays.take("advantage", "f8", count, count, 2)
+    progress.compared = _finite(learning.compared)
+    made.losses = arrays.take("losses", "u1", None).tolist()
+    if len(made.losses) > MAX_LOSSES:
+        raise SnapshotError(f"propensity model has {len(made.losses)} losses; expected at most {MAX_LOSSES}")
     kept = learning.forest_count
     forest.x[:kept] = arrays.take("ring_x", "f4", kept, width)
     forest.y[:kept] = arrays.take("ring_y", "b1", kept)

@@ -234,6 +234,7 @@ class Decider:
         if self.propensities is not None:
             predicted = self.propensities.scores(case.profile, outcome.context, case.now_ms, models)
             outcome.context |= {f"propensity_{label}": p for label, p in predicted.items()}
+            choices.versions |= models.versions_of(predicted)
         if not choose_group(choices, case):
             outcome.action = "holdout"
             return ["holdout"]

@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 from bandits.arms import ArmModel, ReadyPolicy
 from bandits.learner import Learner
 from bandits.policy import Floats
-from bandits.propensity_fold import PREFIX, PropensityFold
+from bandits.propensity_fold import PREFIX
 from bandits.spec import PolicySpec
 from decisioning import contexts
 from decisioning.effects import Outgoing
+from decisioning.learners import Learners
 from decisioning.plan import Plan
-from decisioning.scoring import FEATURES, Scored
+from decisioning.scoring import Scored
 
 CHOICES = ("holdout", "channel", "send_time")
 """Choices of every campaign; its variant slots are choices, too."""
@@ -84,6 +85,10 @@ class Models:
         """The propensity model of a label, None where there is none."""
         return self._scored.get(label)
 
+    def versions_of(self, labels: Iterable[str]) -> dict[str, int]:
+        """Versions of propensity models, by model."""
+        return {PREFIX + label: self._scored[label].version for label in labels}
+
 
 UNLEARNED = Models()
 
@@ -146,11 +151,10 @@ class Learning:
     """
 
     def __init__(self, plans: Mapping[str, Plan], labels: Sequence[str] = ()) -> None:
-        self._learner = learner_of(plans)
-        self._learned: dict[str, Learned] = {}
-        self._propensities = PropensityFold(labels, FEATURES)
+        self._learners = Learners(learner_of(plans), labels)
         self._offset = 0
-        self._snapshots: dict[str, bytes] = {}
+        self._made: dict[str, bytes] = {}  # of propensity models
+        self._learned: dict[str, Learned] = {}
         self._scored: dict[str, Scored] = {}
         self.models = Models(self._learned, self._scored)
 
@@ -158,25 +162,23 @@ class Learning:
         """Learn from examples, in the order in which a worker publishes them."""
         changed: set[str] = set()
         for example in examples:
-            if self._propensities.knows(example.key):
-                self._propensities.take(example.value, self._offset)
-            else:
-                policy = self._learner.take(example.value, self._offset)
-                if policy is not None:
-                    changed.add(policy)
+            name = self._learners.take(example.value, self._offset)
             self._offset += 1
-        for policy in changed:
-            model = self._learner.model(policy)
-            assert model is not None, "a policy that changed has a model"
-            self._learned[policy] = Learned(self._learner.versions[policy], model)
-        for name, snapshot in self._propensities.snapshots().items():
+            if name is not None:
+                changed.add(name)
+        policies = self._learners.policies
+        for name in changed:
+            model = policies.model(name)
+            if model is not None:
+                self._learned[name] = Learned(policies.versions[name], model)
+        for name, snapshot in self._learners.propensities.snapshots().items():
             self._scored[name.removeprefix(PREFIX)] = Scored.of(snapshot)
-            self._snapshots[name] = snapshot
+            self._made[name] = snapshot
 
     def snapshots(self) -> dict[str, bytes]:
-        """Policy or propensity model -> snapshot, of those that changed since the last call."""
-        made, self._snapshots = self._snapshots, {}
-        return self._learner.snapshots() | made
+        """Model -> snapshot, of those that changed since the last call."""
+        made, self._made = self._made, {}
+        return self._learners.snapshots() | made
 
 
 def _featurise(policy: str, arm: str, context: Mapping[str, float]) -> Floats:

@@ -105,7 +105,7 @@ def backtest_file(
     """
     actions: Counter[str] = Counter()
     report = Report(config)
-    learning = Learning(plans_of(config)) if learns else None
+    learning = Learning(plans_of(config), config.propensity.labels if config.propensity else ()) if learns else None
     letters: list[DeadLetter] = []
     counted: Counter[str] = Counter()
     with ExitStack() as files:
