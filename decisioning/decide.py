@@ -141,7 +141,8 @@ class Decider:
     def forget(self, work: Work, person: str, moment: Moment) -> None:
         """Take back what was learned from a person, as far as it is known what that was."""
         pseudonym = self._pseudonyms.of(person)
-        work.effects.examples += propensities.forgotten(work.profile(person), moment.now_ms, pseudonym)
+        if self.propensities is not None:
+            work.effects.examples += self.propensities.forgotten(work.profile(person), moment.now_ms, pseudonym)
         for send in work.profile(person).sends:
             taken_back = examples.forgotten(send, moment.now_ms, pseudonym)
             work.effects.examples += taken_back

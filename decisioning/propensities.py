@@ -137,6 +137,13 @@ class Propensities:
         _lapse(tracked, now_ms)
         return found
 
+    def forgotten(self, profile: Profile, now_ms: int, pseudonym: str | None) -> list[Outgoing]:
+        """What takes the examples of somebody who is erased away from where they wait to be learned."""
+        awaiting = profile.tracked.awaiting if profile.tracked is not None else []
+        return [
+            _correction(one, label, 0.0, now_ms, pseudonym, forget=True) for one in awaiting for label in self._labels
+        ]
+
     def _windows(self, plan: Plan, channel: str) -> dict[str, int]:
         windows_ms: dict[str, int] = dict(WINDOWS_MS)
         if plan.goal is not None:
@@ -159,12 +166,6 @@ class Propensities:
                 tracked.count(label, successes=1.0)
                 return [_correction(one, label, 1.0, now_ms, pseudonym)]
         return []
-
-
-def forgotten(profile: Profile, now_ms: int, pseudonym: str | None) -> list[Outgoing]:
-    """What takes the examples of somebody who is erased away from where they wait to be learned."""
-    awaiting = profile.tracked.awaiting if profile.tracked is not None else []
-    return [_correction(one, label, 0.0, now_ms, pseudonym, forget=True) for one in awaiting for label in one.until]
 
 
 def awaits_life(profile: Profile) -> bool:
