@@ -1,4 +1,4 @@
-"""What every worker is told, whoever owns which partition: stock of products, and campaigns that are paused.
+"""What every worker is told, whoever owns which partition: stock, campaigns that are paused, models that are pinned.
 
 Each is a fold over a compacted topic, read from its beginning. Records that say nothing understandable change nothing.
 """
@@ -12,16 +12,18 @@ import msgspec
 import orjson
 
 from decisioning import events
-from decisioning.effects import Outgoing, Stock, Switch
+from decisioning.effects import Outgoing, Pin, Stock, Switch
 from decisioning.events import Event
 from decisioning.localtime import iso
 
 STOCK_EVENTS: Final = {"Product Restocked": True, "Product Out of Stock": False}
 PAUSE: Final = "pause:"  # keys of `control` that pause a campaign
+PIN: Final = "pin:"  # and that pin a model
 
 _UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
 _stock = msgspec.json.Decoder(Stock)
 _switch = msgspec.json.Decoder(Switch)
+_pin = msgspec.json.Decoder(Pin)
 
 
 def stock_records(told: Iterable[Event], known: Mapping[str, Stock]) -> list[Outgoing]:
@@ -89,18 +91,47 @@ def take_switch(paused: dict[str, Switch], key: bytes | None, value: bytes | Non
     return True
 
 
-def audited(decision_id: str, campaign: str, switch: Switch) -> Outgoing:
-    """The record in `decision-log` of who paused or resumed a campaign, and why."""
+def pin_record(model: str, pin: Pin) -> Outgoing:
+    """What `control` is to say of a model."""
+    return Outgoing(f"{PIN}{model}".encode(), msgspec.json.encode(pin))
+
+
+def take_pin(pins: dict[str, Pin], key: bytes | None, value: bytes | None) -> bool:
+    """Take in a record of `control`: the last one of a model counts, without a value its latest version does.
+
+    Returns
+    -------
+    bool
+        Whether the record was understood; settings of other kinds are, and mean nothing here.
+    """
+    try:
+        setting = (key or b"").decode()
+        if not setting.startswith(PIN):
+            return True
+        pin = _pin.decode(value) if value else None
+    except _UNREADABLE:
+        return False
+    model = setting.removeprefix(PIN)
+    if pin is not None and pin.version is not None:
+        pins[model] = pin
+    else:
+        pins.pop(model, None)
+    return True
+
+
+def audited(decision_id: str, campaign: str, action: str, said: Switch | Pin, **more: str | int | None) -> Outgoing:
+    """The record in `decision-log` of who paused or resumed a campaign, or pinned a model of it, and why."""
     record = {
         "schema": 1,
         "decision_id": decision_id,
         "campaign": campaign,
-        "action": "pause" if switch.paused else "resume",
+        "action": action,
         "user_id": None,
-        "decided_at": switch.at,
+        "decided_at": said.at,
         "reasons": [],
-        "by": switch.by,
-        "note": switch.reason,
+        "by": said.by,
+        "note": said.reason,
+        **more,
     }
     return Outgoing(f"campaign:{campaign}".encode(), orjson.dumps(record))
 

@@ -61,6 +61,15 @@ class Switch(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+class Pin(msgspec.Struct, frozen=True):
+    """Which version of a model all are to use (None: the latest), as `control` says it: since when, by whom, why."""
+
+    version: int | None
+    at: str
+    by: str = ""
+    reason: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """What is known of one partition's people, as far as this step needs it.

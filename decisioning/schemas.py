@@ -198,21 +198,23 @@ class LogEntry(_Decided):
 
 
 class SwitchEntry(_Record):
-    """A record of `decision-log` that is no decision: who paused or resumed a campaign, when and why."""
+    """A record of `decision-log` that is no decision: who paused or resumed a campaign, or pinned one of its models."""
 
     schema_: Literal[1] = Field(alias="schema")
     decision_id: Text = Field(description="Of this record alone.")
     campaign: Text
-    action: Literal["pause", "resume"]
+    action: Literal["pause", "resume", "pin", "unpin", "rollback", "promote"]
     user_id: None = None
     decided_at: AwareDatetime
     reasons: Annotated[list[Reason], Field(max_length=0)] = []
     by: str
     note: str = ""
+    model: Text | None = None
+    version: Annotated[int, Field(ge=0)] | None = None
 
 
 class LogRecord(RootModel[LogEntry | SwitchEntry]):
-    """A record of `decision-log`: a decision, or the use of a campaign's kill switch."""
+    """A record of `decision-log`: a decision, or the use of a campaign's kill switch or of a pin."""
 
 
 class Example(_Record):

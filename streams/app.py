@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import faust
@@ -19,12 +19,16 @@ from faust.types import TP
 from mode.supervisors import CrashingSupervisor
 from yarl import URL
 
+from decisioning.learning import learner_of
 from streams.kafka import Cluster, KafkaLog
+from streams.learner import Learning, Pupil
 from streams.metrics import Metrics
+from streams.model_table import ModelTable
 from streams.owner import Owner
 from streams.partition import Partition, Place
 from streams.seams import INPUTS, RefusedError, UnknownOutcomeError
 from streams.settings import Settings
+from streams.snapshots import EXAMPLES, EXAMPLES_PARTITION, SnapshotLog
 from streams.store import RedisStore, Scripts
 from streams.sweep import Sweep
 from streams.tables import TableReader, Tables
@@ -101,15 +105,19 @@ def build(settings: Settings, route: Callable[[Any], None]) -> faust.App:
     app.transport = Transport(app.conf.broker_consumer, app)
     app.transport.options = settings.kafka_options()
     app.transport.fetch_wait_ms = settings.fetch_wait_ms
-    names = [settings.topic(name) for name in INPUTS]
-    inputs = app.topic(*names, key_serializer="raw", value_serializer="raw", acks=False)
+    _read(app, "route", [settings.topic(name) for name in INPUTS], route)
+    _read(app, "learn", [settings.topic(EXAMPLES)], route)
+    return app
 
-    @app.agent(inputs, name="route")  # type: ignore[untyped-decorator]
+
+def _read(app: faust.App, name: str, topics: Sequence[str], route: Callable[[Any], None]) -> None:
+    """Have an agent pass on what is read of topics."""
+    inputs = app.topic(*topics, key_serializer="raw", value_serializer="raw", acks=False)
+
+    @app.agent(inputs, name=name)  # type: ignore[untyped-decorator]
     async def agent(stream: Any) -> None:
         async for event in stream.events():
             route(event.message.value)
-
-    return app
 
 
 class EndOffsets:
@@ -180,13 +188,15 @@ class Shell:
         self._versions = versions or {}
         self._clock = SystemClock()
         self._ends = EndOffsets(cluster, self._clock)
-        self._tables = Tables()
+        self._tables = Tables(ModelTable(engine.plans, metrics))
         self._reader = TableReader(cluster, self._tables, self._review)
-        self._inputs = {settings.topic(name): name for name in INPUTS}
+        self._inputs = {settings.topic(name): name for name in (*INPUTS, EXAMPLES)}
         self._partitions = 0
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._running: set[asyncio.Task[Any]] = set()
+        self._learning: asyncio.Task[None] | None = None
         self.owners: dict[int, Owner] = {}
+        self.pupil: Pupil | None = None
         self.assigned = False
         self.app = build(settings, self.route)
         self.app.on_partitions_revoked.connect(self._on_revoked)
@@ -216,15 +226,20 @@ class Shell:
         self._start(self._crashed())
 
     def route(self, fetched: Any) -> None:
-        """Hand what was read to the partition's owner, if it still has one."""
+        """Hand what was read to the partition's owner, or to the learner, if it still has one."""
+        name = self._inputs[fetched.topic]
+        if name == EXAMPLES:
+            if self.pupil is not None:
+                self.pupil.put(fetched)
+            return
         owner = self.owners.get(fetched.partition)
         if owner is not None:
-            owner.put(self._inputs[fetched.topic], fetched)
+            owner.put(name, fetched)
 
     async def stop(self, patience_s: float) -> None:
         """Let the steps under way end, then leave the group."""
         self._stop_owners()
-        tasks = list(self._tasks.values())
+        tasks = [*self._tasks.values(), *([self._learning] if self._learning else [])]
         if tasks:
             await asyncio.wait(tasks, timeout=patience_s)
         await self.consumer.leave()
@@ -277,6 +292,9 @@ class Shell:
             before = self._tasks.get(number)
             self.owners[number] = owner
             self._tasks[number] = self._start(owner.run(before))
+        if TP(self._settings.topic(EXAMPLES), EXAMPLES_PARTITION) in assigned:
+            self.pupil = self._new_pupil()
+            self._learning = self._start(self.pupil.run(self._learning))
         self.assigned = True
         _log.info("assigned", partitions=sorted(numbers["events"]))
 
@@ -290,6 +308,11 @@ class Shell:
             if not owner.ready:
                 self._tasks[number].cancel()  # a START that goes on would fence the next owner
         self.owners = {}
+        if self.pupil is not None and self._learning is not None:
+            self.pupil.stop()
+            if not self.pupil.ready:
+                self._learning.cancel()
+        self.pupil = None
 
     def _partition(self, number: int) -> Partition:
         commit = None if self._settings.delivery == "exactly_once" else self.consumer.commit_offsets
@@ -297,6 +320,11 @@ class Shell:
         most = max(LEAST_CACHED_PEOPLE, CACHED_PEOPLE // self._partitions)
         place = Place(number, self._partitions, most, self._versions, self._tables)
         return Partition(place, self._engine, log, self._store(number), self._clock, self._metrics)
+
+    def _new_pupil(self) -> Pupil:
+        log = SnapshotLog(self._cluster, transactional=self._settings.delivery == "exactly_once")
+        learning = Learning(log, lambda: learner_of(self._engine.plans), self._clock, self._metrics)
+        return Pupil(learning, self, self._clock, self._metrics)
 
     def _store(self, number: int) -> RedisStore:
         return RedisStore(self._scripts, self._settings.topic(self._settings.group), number)
@@ -329,3 +357,8 @@ class Shell:
                         for name, position in owner.positions.items()
                     )
                     self._metrics.lag_records.labels(str(number)).set(lag)
+            unlearned = 0
+            if self.pupil is not None and self.pupil.ready:
+                place = TP(self._settings.topic(EXAMPLES), EXAMPLES_PARTITION)
+                unlearned = max(0, (self.consumer.highwater(place) or 0) - self.pupil.position)
+            self._metrics.learner_lag_records.set(unlearned)

@@ -16,12 +16,15 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from streams.cli_copy import copy_app
+from streams.cli_models import models_app
 from streams.failure import WRONG_USE, Failure
 from streams.flags import (
+    ByFlag,
     ConfigFlag,
     GroupFlag,
     KafkaFlag,
     PrefixFlag,
+    ReasonFlag,
     RedisFlag,
     UserArgument,
     config_of,
@@ -49,11 +52,13 @@ topics_app = typer.Typer(
 )
 app.add_typer(topics_app, name="topics")
 app.add_typer(copy_app, name="copy")
+app.add_typer(models_app, name="models")
 
 
 @app.callback()
 @topics_app.callback()
 @copy_app.callback()
+@models_app.callback()
 def _no_command(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
@@ -295,8 +300,6 @@ def pseudonym(user: UserArgument) -> None:
 
 
 CampaignArgument = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="Its id in the configuration.")]
-ByFlag = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who wants it; default: the user here.")]
-ReasonFlag = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for the log.")]
 
 
 @app.command(epilog="Example: decisioning pause cart-abandonment --reason 'wrong price' --kafka localhost:9092")

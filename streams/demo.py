@@ -25,7 +25,7 @@ from typing import Final, Self
 
 from rich.console import Console
 
-from streams import demo_chart, demo_screen, demo_traffic, embedded
+from streams import demo_audience, demo_chart, demo_screen, demo_traffic, embedded
 from streams.demo_chart import Point
 from streams.demo_screen import Moment
 from streams.demo_traffic import Gauges, Reader, Shop
@@ -87,8 +87,8 @@ def _run(console: Console, stopping: threading.Event, seconds: float, rate_per_s
         spinner.stop()
         if not console.is_terminal:
             console.print(f"worker ready, metrics at {worker.address}/metrics", highlight=False, soft_wrap=True)
-        reader = demo_traffic.Reader(services.kafka)
         shop = demo_traffic.Shop(services.kafka, rate_per_s, SEED)
+        reader = demo_traffic.Reader(services.kafka, shop.publish)
         reader.start()
         stack.callback(reader.close)
         shop.start()
@@ -148,6 +148,8 @@ def _point(moment: Moment) -> Point:
         timers=moment.gauges.timers,
         p50_ms=moment.tally.recent_ms(50),
         p99_ms=moment.tally.recent_ms(99),
+        best_share=demo_audience.share(moment.tally.mix.latest),
+        lift=demo_audience.lift(moment.tally.mix.latest),
     )
 
 

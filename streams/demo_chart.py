@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from streams.checking import unreadable
+from streams.demo_audience import CHANCES, MOST_LIFT
 
-INCHES: Final = (9.0, 7.5)
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INCHES: Final = (9.0, 10.0)
 DPI: Final = 120
 PROMISE_MS: Final = 1000.0
 LEAST_MS: Final = 10.0
@@ -18,7 +22,7 @@ MOST_MS: Final = 5000.0
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """The run at one time; delays are those of the seconds before, None where nothing was sent."""
+    """The run at one time; delays and subjects are those of just before, None where nothing was sent."""
 
     at_s: float
     events_per_s: float
@@ -27,10 +31,12 @@ class Point:
     timers: int
     p50_ms: float | None
     p99_ms: float | None
+    best_share: float | None = None
+    lift: float | None = None
 
 
 def draw(points: Sequence[Point], path: Path) -> None:
-    """Write events/s, decisions/s, timers and delays over time as a PNG.
+    """Write events/s, decisions/s, timers, delays and what was learned over time as a PNG.
 
     Raises
     ------
@@ -42,7 +48,7 @@ def draw(points: Sequence[Point], path: Path) -> None:
 
     figure = Figure(figsize=INCHES, dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    traffic, decided, waiting, delay = figure.subplots(4, 1, sharex=True)
+    traffic, decided, waiting, delay, best, gain = figure.subplots(6, 1, sharex=True)
     at_s = [point.at_s for point in points]
     traffic.plot(at_s, [point.events_per_s for point in points], color="tab:blue")
     traffic.set_ylabel("events/s")
@@ -62,11 +68,12 @@ def draw(points: Sequence[Point], path: Path) -> None:
     delay.set_yscale("log")
     delay.yaxis.set_major_formatter("{x:,.0f}")
     delay.set_ylabel("delay, ms")
-    delay.set_xlabel("seconds")
     delay.legend(loc="lower left", frameon=False, ncols=3)
+    _learning(best, gain, points)
+    gain.set_xlabel("seconds")
     for axes in (traffic, decided, waiting):
         axes.set_ylim(bottom=0)
-    for axes in (traffic, decided, waiting, delay):
+    for axes in (traffic, decided, waiting, delay, best, gain):
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle("decisioning demo: one worker, embedded Kafka and Redis")
@@ -75,6 +82,21 @@ def draw(points: Sequence[Point], path: Path) -> None:
         figure.savefig(path)
     except OSError as error:
         raise unreadable(path, error) from None
+
+
+def _learning(best: Axes, gain: Axes, points: Sequence[Point]) -> None:
+    """The share of the best subject, and what it brings."""
+    seen = [point for point in points if point.best_share is not None and point.lift is not None]
+    at_s = [point.at_s for point in seen]
+    best.plot(at_s, [100 * (point.best_share or 0.0) for point in seen], color="tab:green")
+    best.axhline(100 / len(CHANCES), color="black", linestyle=":", linewidth=1, label="an even split")
+    best.set_ylim(0, 100)
+    best.set_ylabel("best subject, %")
+    best.legend(loc="lower right", frameon=False)
+    gain.plot(at_s, [100 * (point.lift or 0.0) for point in seen], color="tab:orange")
+    gain.axhline(100 * MOST_LIFT, color="black", linestyle=":", linewidth=1, label="the best subject alone")
+    gain.set_ylabel("lift, %")
+    gain.legend(loc="lower right", frameon=False)
 
 
 def _rates(at_s: Sequence[float], totals: Sequence[int]) -> list[float]:

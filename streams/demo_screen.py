@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from decisioning.explain import explain
+from streams.demo_audience import BEST, CHANCES, MOST_LIFT, WINDOW, lift, share
 from streams.demo_traffic import Gauges, Tally
 
 PLAIN_EVERY_S: Final = 5.0
@@ -76,7 +77,8 @@ class _Lines:
             f"{moment.elapsed_s:4.0f} s  {moment.events_per_s:,.0f} events/s, lag {moment.gauges.lag:,}, "
             f"{moment.gauges.timers:,} timers pending, {by_action['send']:,} sent, "
             f"{by_action['suppress']:,} suppressed, {by_action['holdout']:,} held out, "
-            f"delay p50 {_ms(moment.tally.recent_ms(50))} p99 {_ms(moment.tally.recent_ms(99))}",
+            f"delay p50 {_ms(moment.tally.recent_ms(50))} p99 {_ms(moment.tally.recent_ms(99))}, "
+            f"best subject {_percent(share(moment.tally.mix.latest))}, lift {_percent(lift(moment.tally.mix.latest))}",
             highlight=False,
             soft_wrap=True,
         )
@@ -88,6 +90,7 @@ def _dashboard(moment: Moment) -> RenderableType:
         _progress(moment),
         Padding(_figures(moment), (1, 0, 0, 0)),
         Padding(_campaigns(moment.tally), (1, 0, 0, 0)),
+        Padding(_learned(moment.tally), (1, 0, 0, 0)),
         Text("Ctrl-C ends it with the summary", style="dim"),
     )
 
@@ -132,6 +135,21 @@ def _campaigns(tally: Tally) -> RenderableType:
     return table
 
 
+def _learned(tally: Tally) -> RenderableType:
+    """How often the best subject is sent by now, and what that brings."""
+    latest = tally.mix.latest
+    row = Table.grid(padding=(0, 2))
+    for _ in range(4):
+        row.add_column(no_wrap=True)
+    bar = ProgressBar(total=1.0, completed=share(latest) or 0.0, width=16, complete_style="green")
+    row.add_row(f"best subject '{BEST}'", bar, f"{_percent(share(latest)):>4} of the last {WINDOW}", _gain(latest))
+    return row
+
+
+def _gain(subjects: list[str]) -> str:
+    return f"lift {_percent(lift(subjects))} of {_percent(MOST_LIFT)}"
+
+
 def summary(console: Console, moment: Moment, published: int) -> None:
     """Print how the run went, with some decisions in words."""
     tally, gauges = moment.tally, moment.gauges
@@ -148,6 +166,7 @@ def summary(console: Console, moment: Moment, published: int) -> None:
         f"{by_action['holdout']:,} held out. From the time to fire to published: "
         f"p50 {_ms(tally.overall_ms(50))}, p99 {_ms(tally.overall_ms(99))}.",
     )
+    _paragraph(console, _lesson(tally))
     console.print()
     console.print(_campaigns(tally))
     for number, specimen in enumerate(_specimens(tally), 1):
@@ -155,6 +174,22 @@ def summary(console: Console, moment: Moment, published: int) -> None:
         _paragraph(console, f"{number}. {headline}", style="bold")
         for sentence in details:
             _lines(console, sentence, indent="   ")
+
+
+def _lesson(tally: Tally) -> str:
+    """What was learned, in words."""
+    first, latest = tally.mix.first, tally.mix.latest
+    if len(latest) < WINDOW:
+        return f"Too little was sent to show learning: {len(latest)} messages with a choice of subjects."
+    return (
+        f"Learning: of the first {WINDOW} messages {_percent(share(first))} had the subject that works best, '{BEST}'; "
+        f"of the last {WINDOW} {_percent(share(latest))}. So {_percent(lift(latest))} more of their readers buy than "
+        f"with an even split of the {len(CHANCES)} subjects; with '{BEST}' alone it would be {_percent(MOST_LIFT)}."
+    )
+
+
+def _percent(part: float | None) -> str:
+    return "-" if part is None else f"{part:.0%}"
 
 
 def _paragraph(console: Console, text: str, style: str = "") -> None:

@@ -7,6 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
@@ -17,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from decisioning import simulate
 from streams.backtesting import parse_time
+from streams.demo_audience import CAMPAIGN, SLOT, Audience, Mix
 from streams.embedded import PARTITIONS
 
 PEOPLE: Final = 20_000
@@ -62,10 +64,13 @@ class Shop(threading.Thread):
             ahead_s = record.at_ms / 1000 - time.time()
             if self._closing.wait(ahead_s) if ahead_s > SLICE_S else self._closing.is_set():
                 break
-            self._publish(record)
+            self.publish(record)
         self._producer.flush(POLL_S)
 
-    def _publish(self, record: simulate.Simulated) -> None:
+    def publish(self, record: simulate.Simulated) -> None:
+        """Publish a record, as soon as there is room; nothing once the shop has closed."""
+        if self._closing.is_set():
+            return
         while True:
             try:
                 self._producer.produce("events", record.value, key=record.key)
@@ -100,6 +105,8 @@ class Tally:
         How many decisions were published how many milliseconds after the time to fire.
     specimens
         (action, first reason) -> the latest log record of that kind; as many as there are reasons.
+    mix
+        The subjects that were sent, in all likelihood better ones as time goes by.
     """
 
     actions: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -107,6 +114,7 @@ class Tally:
     recent: deque[tuple[int, int]] = field(default_factory=deque)
     delays: NDArray[np.int64] = field(default_factory=lambda: np.zeros(LONGEST_DELAY_MS + 1, np.int64))
     specimens: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    mix: Mix = field(default_factory=Mix)
 
     def log(self, value: bytes) -> None:
         """Count a record of `decision-log`."""
@@ -118,9 +126,11 @@ class Tally:
             self.reasons[campaign, reason] += 1
         self.specimens[action, reason] = value
 
-    def sent(self, value: bytes, published_ms: int) -> None:
+    def sent(self, decision: dict[str, Any], published_ms: int) -> None:
         """Count a record of `decisions`."""
-        fire_ms = parse_time("fire_at", orjson.loads(value)["fire_at"])
+        if decision["campaign"] == CAMPAIGN:
+            self.mix.sent(decision["variants"][SLOT])
+        fire_ms = parse_time("fire_at", decision["fire_at"])
         delay_ms = min(max(0, published_ms - fire_ms), LONGEST_DELAY_MS)
         self.recent.append((published_ms, delay_ms))
         self.delays[delay_ms] += 1
@@ -141,10 +151,18 @@ class Tally:
 
 
 class Reader(threading.Thread):
-    """Reads `decisions` and `decision-log` as any consumer would, and counts."""
+    """Reads `decisions` and `decision-log` as any consumer would, counts, and lets the audience answer.
 
-    def __init__(self, kafka: str) -> None:
+    Parameters
+    ----------
+    order
+        Publishes what somebody buys.
+    """
+
+    def __init__(self, kafka: str, order: Callable[[simulate.Simulated], None]) -> None:
         super().__init__(name="reader", daemon=True)
+        self._order = order
+        self._audience = Audience()
         from confluent_kafka import Consumer, TopicPartition  # noqa: PLC0415 - an extra
 
         # No group: the mock broker knows one member, and that is the worker.
@@ -162,13 +180,17 @@ class Reader(threading.Thread):
         while not self._closing.is_set():
             for message in self._consumer.consume(CONSUMED, POLL_S):
                 self._count(message)
+            for answer in self._audience.due():
+                self._order(answer)
         self._consumer.close()
 
     def _count(self, message: Any) -> None:
         if message.error() is not None:
             return
         if message.topic() == "decisions":
-            self.tally.sent(message.value(), message.timestamp()[1])
+            decision = orjson.loads(message.value())
+            self.tally.sent(decision, message.timestamp()[1])
+            self._audience.read(decision)
         else:
             self.tally.log(message.value())
 

@@ -11,6 +11,7 @@ import orjson
 import typer
 
 from decisioning.explain import IncompleteError, explain
+from streams.backtesting import parse_time
 from streams.checking import unreadable
 from streams.failure import NO, Failure
 
@@ -41,7 +42,7 @@ def explain_decision(
     config
         What it was made with, to recompute the holdout too.
     recall
-        Gives the models that the record names, to recompute the probabilities too.
+        Gives the models that the record names, to recompute the probabilities too; by default Kafka does.
     full
         Whether to print everything an auditor asks for, after what a marketer does.
 
@@ -64,6 +65,10 @@ def explain_decision(
         record = asyncio.run(_in_kafka(needle, settings))
     if record is None:
         raise Failure(f"no decision {decision_id} in {where}; check the id, or name another log with --log", NO)
+    if recall is None and settings is not None:
+        from streams.recalling import recall_from_kafka  # noqa: PLC0415 - of no use with a file
+
+        recall = recall_from_kafka(settings, _decided_ms(record))
     try:
         explanation = explain(record, config, recall)
     except IncompleteError as error:
@@ -73,6 +78,14 @@ def explain_decision(
     if full:
         typer.echo("\n".join(explanation.audit))
     return NO if explanation.differences else 0
+
+
+def _decided_ms(record: dict[str, Any]) -> int:
+    """When it was decided; 0 where the record does not say, which `explain` refuses anyway."""
+    try:
+        return parse_time("decided_at", record["decided_at"])
+    except (Failure, KeyError, TypeError):
+        return 0
 
 
 def _in_file(needle: bytes, path: Path) -> dict[str, Any] | None:

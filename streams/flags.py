@@ -19,6 +19,8 @@ GroupFlag = Annotated[str | None, typer.Option("--group", metavar="TEXT", help="
 UserArgument = Annotated[
     str, typer.Argument(metavar="USER", help="Any id of the person; after -- if it begins with -.")
 ]
+ByFlag = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who wants it; default: the user here.")]
+ReasonFlag = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for the log.")]
 PrefixFlag = Annotated[str | None, typer.Option("--topic-prefix", metavar="TEXT", help="Before every topic's name.")]
 
 

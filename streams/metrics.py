@@ -100,14 +100,48 @@ class Metrics:
             namespace=NAMESPACE,
             registry=registry,
         )
+        self.model_version = self._gauge("model_version", "Version of a model that this worker decides with.", "model")
+        self.policy_entropy = self._gauge(
+            "policy_entropy", "Bits of the choice between all arms for a person of whom nothing is known.", "policy"
+        )
+        self.snapshots_refused = Counter(
+            "snapshots_refused",
+            "Snapshots that cannot be used, by who had to: the last good one stays.",
+            ("by",),
+            namespace=NAMESPACE,
+            registry=registry,
+        )
+        self.snapshot_prepare_seconds = self._histogram(
+            "snapshot_prepare_seconds", "Time to make a snapshot ready, beside the main loop.", (), STAGE_BUCKETS_S
+        )
+        self.examples_learned = Counter(
+            "examples_learned", "Examples and corrections learned from.", namespace=NAMESPACE, registry=registry
+        )
+        self.examples_refused = Counter(
+            "examples_refused", "Examples not learned from.", ("reason",), namespace=NAMESPACE, registry=registry
+        )
+        self.snapshots_published = Counter(
+            "snapshots_published", "Snapshots published to models.", namespace=NAMESPACE, registry=registry
+        )
+        self.learner_lag_records = Gauge(
+            "learner_lag_records",
+            "Examples not yet learned from; 0 where another worker learns.",
+            namespace=NAMESPACE,
+            registry=registry,
+        )
         for stage in STAGES:
             self.batch_seconds.labels(stage)  # a stage that never ran shows as 0, not as absent
 
     def _histogram(self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
         return Histogram(name, text, labels, namespace=NAMESPACE, buckets=buckets, registry=self.registry)
 
-    def _gauge(self, name: str, text: str) -> Gauge:
-        return Gauge(name, text, ("partition",), namespace=NAMESPACE, registry=self.registry)
+    def _gauge(self, name: str, text: str, label: str = "partition") -> Gauge:
+        return Gauge(name, text, (label,), namespace=NAMESPACE, registry=self.registry)
+
+    def forget_model(self, model: str) -> None:
+        """Drop the gauges of a model that no decision is made with any more."""
+        self.model_version.remove_by_labels({"model": model})
+        self.policy_entropy.remove_by_labels({"policy": model})
 
     def count(self, counts: Mapping[tuple[str, ...], float]) -> None:
         """Add what a step counted: (name, label values…) -> increment.

@@ -58,6 +58,11 @@ class Inbox:
         self._fetched: deque[Fetched] = deque()
         self.records = 0
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing, not even the end of a transaction."""
+        return not self._fetched
+
     def put(self, fetched: Fetched) -> None:
         """Add what one fetch returned."""
         self._fetched.append(fetched)

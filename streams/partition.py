@@ -123,7 +123,6 @@ class Partition:
             self._tables.paused,
         )
         self._refusal = ""  # why START was refused last time
-        self.models: Any = None
 
     @property
     def offsets(self) -> Mapping[str, int]:
@@ -203,7 +202,7 @@ class Partition:
         started_s = self._timed("fetch", started_s)
         now_ms = max(self._clock.now_ms(), self._meta.at_ms)  # a clock set back must not undo the order of steps
         versions = {**self._place.versions, **self._tables.versions()}
-        effects = self._engine.step(self._state, batch, now_ms, self.models)  # 2
+        effects = self._engine.step(self._state, batch, now_ms, self._tables.in_use)  # 2
         self._timed("decide", started_s)
         due = dict.fromkeys(batch.due) | effects.due  # whom the engine does not name has no timer left
         after = Meta(self._meta.n + 1, NOTHING, offsets, self._place.partitions, "", now_ms)

@@ -6,6 +6,7 @@ fold over the examples, so any version is had again by folding as many of them a
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,13 @@ from bandits.snapshot import SnapshotError, decode
 from bandits.spec import PolicySpec
 from decisioning import contexts
 from streams.checking import unreadable
+from streams.erasing import connected
 from streams.failure import NO, Failure
+from streams.snapshots import version_of
 
 if TYPE_CHECKING:
     from decisioning.explain import Recall
+    from streams.settings import Settings
 
 
 def recall_of(models: Path | None, examples: Path | None) -> Recall | None:
@@ -41,6 +45,35 @@ def recall_of(models: Path | None, examples: Path | None) -> Recall | None:
         return found
 
     return recall
+
+
+def recall_from_kafka(settings: Settings, used_ms: int) -> Recall:
+    """How to find a policy's model at a version in `model-history`.
+
+    Parameters
+    ----------
+    used_ms
+        When it was in use: it is looked for around there first.
+    """
+
+    def recall(policy: str, version: int, spec: PolicySpec) -> ArmModel | None:
+        del spec  # a snapshot is of statistics, whatever the rule
+        value = asyncio.run(_in_history(settings, policy, version, used_ms))
+        try:
+            snapshot = None if value is None else decode(value)
+            return ArmModel.from_bytes(snapshot.data) if snapshot is not None and snapshot.kind == "arms" else None
+        except SnapshotError as error:
+            where = f"{policy}@{version} in topic {settings.topic('model-history')}"
+            raise Failure(f"{where}: {error}; explain with --examples to learn it again", NO) from None
+
+    return recall
+
+
+async def _in_history(settings: Settings, policy: str, version: int, used_ms: int) -> bytes | None:
+    async with connected(settings) as (cluster, there):
+        if not {settings.topic("models"), settings.topic("model-history")} <= there.keys():
+            return None
+        return await version_of(cluster, policy, version, used_ms)
 
 
 def _kept(path: Path, policy: str, version: int) -> ArmModel | None:

@@ -203,3 +203,31 @@ class Store(Protocol):
 
     async def seal(self, d: int, meta: Meta) -> None:
         """Declare a view that was replayed up to d to be at a step."""
+
+
+class LearnerLog(Protocol):
+    """Kafka, as the learner sees it. Any method but `release` may raise `UnknownOutcomeError`."""
+
+    async def acquire(self) -> None:
+        """Take a new producer: fences the learner before it, wherever it is, and settles what it left open."""
+
+    async def bounds(self) -> tuple[int, int]:
+        """First offset of `examples`, and up to where everything in it is committed or aborted."""
+
+    async def models(self) -> Mapping[str, bytes]:
+        """Key -> latest value of `models`; stale unless asked after `acquire`."""
+
+    async def history(self, model: str) -> Sequence[bytes]:
+        """The last snapshots of a model that are kept, oldest first."""
+
+    async def begin(self) -> None:
+        """Open a transaction."""
+
+    async def append(self, topic: str, records: Sequence[Outgoing]) -> None:
+        """Append to a topic and await the acks."""
+
+    async def commit(self) -> None:
+        """Commit the transaction."""
+
+    async def release(self) -> None:
+        """Discard the producer."""

@@ -102,7 +102,9 @@ TOPICS: Final[tuple[Topic, ...]] = (
     Topic("dead-letters", "as read", True, _DELETE, _kept(14, max_message_bytes=DEAD_LETTER_BYTES)),
     Topic("examples", "policy", False, _DELETE, _kept(400, max_message_bytes=RECORD_BYTES)),
     Topic("models", "model", False, _COMPACT, _COMPACT_SOON | {"max.message.bytes": str(8 << 20)}),
-    Topic("model-history", "model@version", False, _DELETE, _kept(90, max_message_bytes=8 << 20)),
+    Topic(
+        "model-history", "model@version", False, _DELETE, _kept(90, max_message_bytes=8 << 20, retention_bytes=8 << 30)
+    ),
     Topic("control", "setting", False, _COMPACT, _COMPACT_SOON),
     Topic("catalog", "product id", False, _COMPACT, _COMPACT_SOON),
 )

@@ -71,7 +71,7 @@ class Health:
                 return False, f"{service} does not answer"
         shell = self.shell
         if shell is None or not shell.informed:
-            return False, "the topics catalog and control are being read"
+            return False, "the topics catalog, control and models are being read"
         if not shell.assigned:
             return False, "no partitions assigned yet: the group is rebalancing"
         owners = list(shell.owners.values())
@@ -154,8 +154,7 @@ def _links(settings: Settings) -> Links:
 
 def _checked(settings: Settings, there: Mapping[str, int]) -> int:
     """Number of partitions; raises `Failure` if the topics are not as they have to be."""
-    names = [topic.name for topic in TOPICS if topic.name not in {"models", "model-history"}]
-    missing = [settings.topic(name) for name in names if settings.topic(name) not in there]
+    missing = [settings.topic(topic.name) for topic in TOPICS if settings.topic(topic.name) not in there]
     if missing:
         raise Failure(f"topics {', '.join(missing)} do not exist; run: decisioning topics create")
     partitions = there[settings.topic("events")]

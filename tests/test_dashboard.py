@@ -151,6 +151,15 @@ async def produce(kafka: str, prefix: str, records: list[tuple[str, bytes]], mov
     await producer.stop()
 
 
+async def damage(kafka: str, prefix: str) -> None:
+    """An example nobody can learn from, and a snapshot nobody can use."""
+    producer = AIOKafkaProducer(bootstrap_servers=kafka)
+    await producer.start()
+    for topic in ("examples", "models"):
+        await producer.send_and_wait(f"{prefix}{topic}", b"{}", b"cart/channel", 0)
+    await producer.stop()
+
+
 @pytest.fixture
 def worker(kafka: str, redis_url: str, topic_prefix: str) -> Iterator[Worker]:
     """A worker that is ready, on topics of its own."""
@@ -169,6 +178,7 @@ def test_every_query_has_an_answer(worker: Worker, kafka: str, topic_prefix: str
         wait_until(lambda: bool(prometheus.samples('decisioning_decisions_total{action="send"} > 0')), "a decision")
         bought = event("ann", 2, "Order Completed", datetime.now(UTC), revenue=60)
         asyncio.run(produce(kafka, topic_prefix, [bought]))
+        asyncio.run(damage(kafka, topic_prefix))
 
         unanswered = set(dashboard_queries())
 

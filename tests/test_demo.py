@@ -66,6 +66,17 @@ def _logged(action: str, reason: str = "", campaign: str = "cart-abandonment") -
     )
 
 
+def _sent(fire_at: str, subject: str = "plain", number: int = 0) -> dict[str, Any]:
+    """A record of `decisions`."""
+    return {
+        "decision_id": f"d{number}",
+        "campaign": "cart-abandonment",
+        "user_id": "u-1",
+        "variants": {"subject": subject},
+        "fire_at": fire_at,
+    }
+
+
 def _tally() -> Tally:
     tally = Tally()
     for count, action, reason in ((30, "send", ""), (12, "suppress", "cancelled"), (3, "holdout", "holdout")):
@@ -73,8 +84,7 @@ def _tally() -> Tally:
             tally.log(_logged(action, reason))
     tally.log(_logged("suppress", "frequency_cap:a-rule-with-a-name-that-takes-a-whole-line-of-the-screen"))
     for delay_ms in (40, 50, 60, 70, 2000):
-        sent = orjson.dumps({"fire_at": "2026-11-24T09:30:00.000Z"})
-        tally.sent(sent, 1_795_512_600_000 + delay_ms)
+        tally.sent(_sent("2026-11-24T09:30:00.000Z"), 1_795_512_600_000 + delay_ms)
     return tally
 
 
@@ -103,8 +113,8 @@ def test_the_tally_counts_and_measures() -> None:
 def test_recent_delays_are_of_the_last_seconds() -> None:
     """What was slow a while ago shows in the whole, and no more in the present."""
     tally = Tally()
-    tally.sent(orjson.dumps({"fire_at": "2026-11-24T09:30:00.000Z"}), 1_795_512_603_000)
-    tally.sent(orjson.dumps({"fire_at": "2026-11-24T09:30:59.990Z"}), 1_795_512_660_000)
+    tally.sent(_sent("2026-11-24T09:30:00.000Z"), 1_795_512_603_000)
+    tally.sent(_sent("2026-11-24T09:30:59.990Z"), 1_795_512_660_000)
     assert tally.recent_ms(99) == 10
     assert tally.overall_ms(99) == 3000
 

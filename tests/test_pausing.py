@@ -241,7 +241,7 @@ def test_the_marker_names_what_a_step_was_computed_with() -> None:
         await step
 
     entries = [entry for entry in tell(story).kafka.changelog if entry is not None and entry.key == MARKER_KEY]
-    assert decode_marker(entries[-1].value).versions == {"catalog": "7", "control": "1"}
+    assert decode_marker(entries[-1].value).versions == {"catalog": "7", "control": "1", "models": "0"}
 
 
 def test_older_news_of_a_product_are_not_published() -> None:

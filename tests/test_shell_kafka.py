@@ -382,7 +382,7 @@ def test_without_transactions_the_changelog_goes_last(monkeypatch: pytest.Monkey
 
     log = KafkaLog(Cluster({}, "t.", "g"), PARTITION, commit)
     monkeypatch.setattr(log, "_live", Producer)
-    monkeypatch.setattr("streams.kafka._send_all", send_all)
+    monkeypatch.setattr("streams.kafka.send_all", send_all)
     asyncio.run(log.append([(b"ann", b"image")], {"decisions": [Outgoing(b"ann", b"{}")], "decision-log": []}))
     assert sent == [["t.decisions"], ["t.changelog"]]
 

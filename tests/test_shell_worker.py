@@ -168,7 +168,8 @@ class Shop:
             )
             await consumer.start()
             try:
-                places = [TopicPartition(self.settings.topic(name), number) for number in range(4)]
+                count = 4 if next(topic for topic in topics.TOPICS if topic.name == name).partitioned else 1
+                places = [TopicPartition(self.settings.topic(name), number) for number in range(count)]
                 ends = await consumer.end_offsets(places)
                 consumer.assign(places)
                 records: list[Any] = []
