@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from bandits.propensity_forest import Forest
 from bandits.propensity_progress import HALF_LIFE, Progress
-from bandits.propensity_score import LINEAR, MEMBERS, Floats, Members, sigmoid, untrained
+from bandits.propensity_score import LINEAR, MEMBERS, MIN_WIDTH, Floats, Members, sigmoid, untrained
 
 MIN_BATCH, MAX_BATCH = 8, 64
 STRENGTHS: Final = np.geomspace(0.25, 1_024.0, 13)
@@ -218,6 +218,12 @@ class PropensityModel:
                 rose = rose or self._detector.estimation > before
                 self.losses, self._detector = [], _detector([])
         return rose
+
+
+def prepare() -> None:
+    """Import River, which otherwise happens when something is learned first."""
+    _detector([])
+    Forest(MIN_WIDTH).prepare()
 
 
 def _detector(losses: list[int]) -> Any:

@@ -215,7 +215,7 @@ class PropensityFold:
         SnapshotError
             If it cannot be read, or is of another configuration or other features; nothing has changed then.
         """
-        found = _of_features(value, self._context_version)
+        found = _fitting(snapshot.decode(value), self._context_version)
         name = found.model.removeprefix(PREFIX)
         if name not in self._labels:
             raise SnapshotError(f"model {found.model!r} is not learned; expected one of {sorted(self._labels)}")
@@ -284,20 +284,18 @@ def context_version(features: Sequence[str]) -> int:
     return zlib.crc32("\n".join(features).encode())
 
 
-def scorer(value: bytes, features: Sequence[str]) -> tuple[int, Scorer]:
-    """Version and what scores, from a snapshot.
+def scorer(found: Snapshot, features: Sequence[str]) -> Scorer:
+    """What scores, of a snapshot.
 
     Raises
     ------
     SnapshotError
         If it cannot be read or is of other features.
     """
-    found = _of_features(value, context_version(features))
-    return found.version, propensity_state.scorer(found.data, len(features))
+    return propensity_state.scorer(_fitting(found, context_version(features)).data, len(features))
 
 
-def _of_features(value: bytes, version: int) -> Snapshot:
-    found = snapshot.decode(value)
+def _fitting(found: Snapshot, version: int) -> Snapshot:
     if found.kind != KIND or not found.model.startswith(PREFIX):
         raise SnapshotError(f"snapshot of {found.model!r} is of kind {found.kind!r}; expected a propensity model")
     if found.context_version != version:

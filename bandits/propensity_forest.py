@@ -77,6 +77,10 @@ class Forest:
         if self.unexported >= EXPORT_EVERY:
             self.trees, self.unexported = exported(self._forests()[0]), 0
 
+    def prepare(self) -> None:
+        """Have the forests ready to learn."""
+        self._forests()
+
     def _turn(self) -> None:
         """Let the young forest take the old one's place, and another begin."""
         _, young = self._forests()

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from bandits import snapshot
+from bandits import propensity, snapshot
+from bandits.arms import ArmModel
 from bandits.learner import Learner
 from bandits.propensity_fold import KIND, PREFIX, Measures, PropensityFold
 from decisioning.scoring import FEATURES
@@ -63,6 +64,15 @@ class Learners:
     def snapshots(self) -> dict[str, bytes]:
         """Models of which a snapshot is due, by name."""
         return self.policies.snapshots() | self.propensities.snapshots()
+
+    def model(self, policy: str) -> ArmModel | None:
+        """The model of a policy, as it is now."""
+        return self.policies.model(policy)
+
+    def prepare(self) -> None:
+        """Import what learning needs and deciding does not: it takes seconds, so that it is better done beforehand."""
+        if self._names:
+            propensity.prepare()
 
     def resume(self, value: bytes) -> str:
         """Go on from a snapshot; the name of its model.

@@ -16,6 +16,7 @@ from bandits.arms import ArmModel, ReadyPolicy
 from bandits.learner import Learner
 from bandits.policy import Floats
 from bandits.propensity_fold import PREFIX
+from bandits.snapshot import decode
 from bandits.spec import PolicySpec
 from decisioning import contexts
 from decisioning.effects import Outgoing
@@ -129,9 +130,9 @@ class Advice:
         return dict(zip(arms, found.tolist(), strict=True))
 
 
-def learner_of(plans: Mapping[str, Plan]) -> Learner:
-    """A learner of all policies of these campaigns; examples of others are refused and counted."""
-    return Learner(contexts.WIDTH, _featurise, _spec_of(plans), contexts.VERSION)
+def learner_of(plans: Mapping[str, Plan], labels: Sequence[str] = ()) -> Learners:
+    """A learner of all policies of these campaigns and of propensity models; others' examples are counted, no more."""
+    return Learners(Learner(contexts.WIDTH, _featurise, _spec_of(plans), contexts.VERSION), labels)
 
 
 class Learning:
@@ -151,7 +152,7 @@ class Learning:
     """
 
     def __init__(self, plans: Mapping[str, Plan], labels: Sequence[str] = ()) -> None:
-        self._learners = Learners(learner_of(plans), labels)
+        self._learners = learner_of(plans, labels)
         self._offset = 0
         self._made: dict[str, bytes] = {}  # of propensity models
         self._learned: dict[str, Learned] = {}
@@ -172,7 +173,7 @@ class Learning:
             if model is not None:
                 self._learned[name] = Learned(policies.versions[name], model)
         for name, snapshot in self._learners.propensities.snapshots().items():
-            self._scored[name.removeprefix(PREFIX)] = Scored.of(snapshot)
+            self._scored[name.removeprefix(PREFIX)] = Scored.of(decode(snapshot))
             self._made[name] = snapshot
 
     def snapshots(self) -> dict[str, bytes]:

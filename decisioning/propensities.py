@@ -42,9 +42,20 @@ SENT: Final = "sent"
 ACTIVE_TYPES: Final = ("track", "page", "screen", "group")
 
 
+def labels_of(config: Config) -> tuple[str, ...]:
+    """What is learned: what the section names, and some campaign has examples of."""
+    if config.propensity is None:
+        return ()
+    has_goals = any(campaign.goal is not None for campaign in config.campaigns)
+    can_open = any(name in OPENABLE for name in config.channels)
+    can_leave = any(campaign.kind == "marketing" for campaign in config.campaigns)
+    has = {CONVERT: has_goals, OPEN: can_open, UNSUBSCRIBE: can_leave}
+    return tuple(label for label in PROPENSITIES if label in config.propensity.labels and has.get(label, True))
+
+
 def of(config: Config) -> Propensities | None:
     """What the configuration says of propensity models; None where it says nothing."""
-    return None if config.propensity is None else Propensities(config.propensity.labels)
+    return None if config.propensity is None else Propensities(labels_of(config))
 
 
 class Propensities:
@@ -57,7 +68,7 @@ class Propensities:
     """
 
     def __init__(self, labels: Sequence[str]) -> None:
-        self._labels = tuple(label for label in PROPENSITIES if label in labels)
+        self._labels = tuple(labels)
 
     def scores(self, profile: Profile, context: Mapping[str, float], now_ms: int, models: Models) -> dict[str, float]:
         """Label -> probability, of those whose model has been learned.

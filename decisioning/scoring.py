@@ -9,6 +9,7 @@ from typing import Final
 
 from bandits import propensity_fold
 from bandits.propensity_score import Scorer
+from bandits.snapshot import Snapshot
 from decisioning import contexts
 from decisioning.localtime import DAY_MS
 from decisioning.profile import DAILY, Profile
@@ -28,15 +29,15 @@ class Scored:
     scorer: Scorer
 
     @staticmethod
-    def of(value: bytes) -> Scored:
-        """Read a snapshot.
+    def of(snapshot: Snapshot) -> Scored:
+        """Make a snapshot ready.
 
         Raises
         ------
         SnapshotError
             If it cannot be read, or was learned from other features.
         """
-        return Scored(*propensity_fold.scorer(value, FEATURES))
+        return Scored(snapshot.version, propensity_fold.scorer(snapshot, FEATURES))
 
 
 def shared(profile: Profile, context: Mapping[str, float], now_ms: int) -> list[float]:

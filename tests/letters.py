@@ -14,8 +14,8 @@ def newsletter(
     """Rows of features and whether the letter was opened, letter by letter, the people in another order each time.
 
     A person's log-odds of opening are normal (`base`, `spread`), 2.5 less for three in ten, and walk by `walk` a
-    letter; each letter's topic adds a quarter of a unit or so to all of them. Beside that two things count that a rate cannot
-    see: other messages of the day (-0.5 per log) and how lately the person was in the shop (+1.2).
+    letter; each letter's topic adds a quarter of a unit or so to all of them. Beside that two things count that a rate
+    cannot see: other messages of the day (-0.5 per log) and how lately the person was in the shop (+1.2).
 
     The features are successes and trials so far, ln(1 + trials), the same two fading by a fifth a letter, a quickly
     fading mean of opens, ln(1 + other messages), and how lately the person was in the shop.

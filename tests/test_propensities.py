@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from bandits import propensity_state, snapshot
+from bandits import propensity_state
 from bandits.propensity_fold import PropensityFold, context_version
 from bandits.snapshot import Snapshot
 from decisioning import backtest
@@ -202,12 +202,12 @@ def test_who_is_erased_is_taken_out_of_what_waits() -> None:
     assert fold.taken == 5 + 2 + 5
 
 
-def snapshot_of(label: str) -> bytes:
+def snapshot_of(label: str) -> Snapshot:
     """A model that has learned something: whoever opened often opens."""
     x, y = newsletter(1, people=100, letters=10)
     model = propensity_state.model(propensity_state.encode(_learned(x, y)), len(FEATURES))
     data = propensity_state.encode(model)
-    return snapshot.encode(Snapshot(f"propensity/{label}", "propensity", 77, data, context_version(FEATURES)))
+    return Snapshot(f"propensity/{label}", "propensity", 77, data, context_version(FEATURES))
 
 
 def _learned(x: Any, y: Any) -> Any:

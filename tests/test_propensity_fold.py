@@ -210,11 +210,10 @@ def test_a_snapshot_scores_and_names_its_version() -> None:
     for offset, record in enumerate(log_of(3)):
         fold.take(record, offset)
         latest |= fold.snapshots()
-    version, one = scorer(latest["propensity/open"], FEATURES)
-    assert 0.0 < one.score([1.0, 3.0, 0.9]) < 1.0
     found = snapshot.decode(latest["propensity/open"])
+    assert 0.0 < scorer(found, FEATURES).score([1.0, 3.0, 0.9]) < 1.0
     measures = fold.measures()["propensity/open"]
-    assert found.version == version == measures.version == fold.versions["propensity/open"]
+    assert found.version == measures.version == fold.versions["propensity/open"]
     assert found.meta["champion"] == measures.champion
     assert 0.0 < found.meta["log_loss"] < 1.0
     assert len(latest["propensity/open"]) < 200_000
@@ -253,4 +252,4 @@ def test_a_snapshot_of_something_else_is_refused() -> None:
         assert fresh.measures()["propensity/open"].examples == 0
         assert fresh.since == 0
     with pytest.raises(SnapshotError, match="other features"):
-        scorer(latest["propensity/open"], (*FEATURES, "one_more"))
+        scorer(good, (*FEATURES, "one_more"))
