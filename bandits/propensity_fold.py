@@ -189,6 +189,8 @@ class PropensityFold:
         Number of records of use.
     versions
         Model -> version of its latest snapshot.
+    latest
+        Model -> the latest snapshot made.
     """
 
     def __init__(self, labels: Sequence[str], features: Sequence[str]) -> None:
@@ -199,7 +201,8 @@ class PropensityFold:
         self._context_version = context_version(features)
         self._labels = {label: _Label(label, len(features)) for label in labels}
         self._since: dict[str, int] = dict.fromkeys(labels, 0)
-        self._made: dict[str, bytes] = {}
+        self.latest: dict[str, bytes] = {}
+        self._new: set[str] = set()
         self._decoder = msgspec.json.Decoder(_Record)
 
     @property
@@ -252,12 +255,14 @@ class PropensityFold:
         made = label.snapshot(offset + 1, self._context_version)
         if made is None:
             return None
-        self._made[record.policy], self.versions[record.policy] = made, offset + 1
+        self.latest[record.policy], self.versions[record.policy] = made, offset + 1
+        self._new.add(record.policy)
         return record.policy
 
     def snapshots(self) -> dict[str, bytes]:
         """Latest snapshot of each model of which one was made since this was asked last."""
-        made, self._made = self._made, {}
+        made = {name: self.latest[name] for name in sorted(self._new)}
+        self._new.clear()
         return made
 
     def measures(self) -> dict[str, Measures]:

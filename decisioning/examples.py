@@ -52,7 +52,7 @@ def _records(
             "policy": policy,
             "arm": arm,
             "propensity": propensity,
-            "context": context,
+            "context": send.context | send.slot if choice == "send_time" and send.slot else context,
             "reward": reward,
             "correction": correcting is not None,
             "at": at,

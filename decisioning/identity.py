@@ -179,6 +179,7 @@ def merge_profiles(
             held[reason] = max(since_ms, held.get(reason, since_ms))
     zones = [z for z in (into.context_zone, other.context_zone) if z is not None]
     into.context_zone = max(zones, key=lambda z: z.at_ms, default=None)
+    profiles.remember_engaged(into, other.engaged)
     devices = [d for d in (into.device, other.device) if d is not None]
     into.device = max(devices, key=lambda d: d.at_ms, default=None)
     into.tracked = merged(into.tracked, other.tracked)

@@ -10,6 +10,7 @@ import msgspec
 from bandits import propensity, snapshot
 from bandits.arms import ArmModel
 from bandits.learner import Learner
+from bandits.linear import LinearModel
 from bandits.propensity_fold import KIND, PREFIX, Measures, PropensityFold
 from decisioning.scoring import FEATURES
 
@@ -27,6 +28,11 @@ class Learners:
         Learns what choices ask.
     labels
         Of propensity models; with none of them it is as if there were only `policies`.
+
+    Attributes
+    ----------
+    offset
+        Offset of the next record that is to be taken.
     """
 
     def __init__(self, policies: Learner, labels: Sequence[str] = ()) -> None:
@@ -34,6 +40,7 @@ class Learners:
         self.propensities = PropensityFold(labels, FEATURES)
         self._names = frozenset(PREFIX + label for label in labels)
         self._decoder = msgspec.json.Decoder(_Routed)
+        self.offset = 0
 
     @property
     def learned(self) -> int:
@@ -44,6 +51,11 @@ class Learners:
     def refused(self) -> Counter[str]:
         """Reason -> number of records not learned from."""
         return self.policies.refused + self.propensities.refused
+
+    @property
+    def outcomes(self) -> Counter[str]:
+        """Policy -> outcomes it learned from."""
+        return self.policies.outcomes
 
     @property
     def versions(self) -> Mapping[str, int]:
@@ -57,6 +69,7 @@ class Learners:
 
     def take(self, record: bytes, offset: int) -> str | None:
         """Fold one record; the model of which a snapshot is due because of it."""
+        self.offset = max(self.offset, offset + 1)
         if self._names and self._is_propensity(record):
             return self.propensities.take(record, offset)
         return self.policies.take(record, offset)
@@ -65,7 +78,7 @@ class Learners:
         """Models of which a snapshot is due, by name."""
         return self.policies.snapshots() | self.propensities.snapshots()
 
-    def model(self, policy: str) -> ArmModel | None:
+    def model(self, policy: str) -> ArmModel | LinearModel | None:
         """The model of a policy, as it is now."""
         return self.policies.model(policy)
 

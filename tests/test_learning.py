@@ -180,7 +180,7 @@ def _folded(records: list[dict[str, Any]], **policy: Any) -> tuple[ArmModel, np.
         learner.take(orjson.dumps(record), offset)
     assert not learner.refused
     model = learner.model("cart/subject")
-    assert model is not None
+    assert isinstance(model, ArmModel)
     x = contexts.vector_of({"view_7d": 3.0, "fatigue": 0.5})
     return model, model.ready(plans["cart"].spec).probabilities(["a", "b"], x)
 
