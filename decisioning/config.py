@@ -130,6 +130,14 @@ class Guardrails(Model):
     max_caps: float | None = Field(default=None, gt=0, le=1, description="Greatest share of capitals among letters.")
 
 
+class Propensity(Model):
+    """Which propensity models are learned: how likely a person is to do that after a message."""
+
+    labels: tuple[Literal["open", "click", "convert", "unsubscribe", "churn"], ...] = Field(
+        alias="models", default=("open", "click", "convert", "unsubscribe", "churn"), min_length=1, max_length=5
+    )
+
+
 class Retention(Model):
     """How long what is known of a person is kept after their last event."""
 
@@ -273,6 +281,7 @@ class Config(Model):
     guardrails: Guardrails = Guardrails()
     event_aliases: dict[EventName, EventName] = Field(default={}, max_length=1_000)
     retention: Retention = Retention()
+    propensity: Propensity | None = None
     campaigns: tuple[Campaign, ...] = Field(default=(), max_length=1_000)
 
     def quiet_hours_of(self, channel: str) -> QuietHours | None:
@@ -291,6 +300,7 @@ class Config(Model):
         for name in self.channels:
             own = self.quiet_hours_of(name)
             normal["channels"][name]["quiet_hours"] = own and own.model_dump(mode="json", by_alias=True)
+        _without(normal, {"propensity": None})
         _without(normal["guardrails"], {"spam_phrases": [], "max_caps": None})
         for campaign in normal["campaigns"]:
             _without(campaign["policy"], NEW_IN_POLICY)

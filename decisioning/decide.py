@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import orjson
 from msgspec import structs
 
-from decisioning import because, decision, examples, followups, lifecycle
+from decisioning import because, decision, examples, followups, lifecycle, propensities
 from decisioning.choice import (
     MAX_CONTENT_CHARACTERS,
     Choices,
@@ -77,6 +78,7 @@ class Decider:
         self.links = links
         self._pseudonyms = pseudonyms
         self.by_event = by_event(plans.values())
+        self.propensities = propensities.of(config)
         self._kept_ms = {
             plan.id: max(plan.campaign.cooldown_ms, plan.credited_ms and plan.credited_ms + CORRECTABLE_MS)
             for plan in plans.values()
@@ -109,7 +111,7 @@ class Decider:
     def happen(self, work: Work, person: str, event: Event, body: dict[str, Any], moment: Moment) -> None:
         """Let a `track` event act on a person; `body` is empty where it means nothing to any campaign."""
         plans = self.by_event.get(event.event or "", [])
-        user = self.view(work, person, moment.now_ms)
+        user = self.view(work, person, moment)
         life = lifecycle.advance(work.profile(person), plans, event, body, person, user, moment.now_ms)
         for where in life.errors:
             work.count("expression_errors_total", where)
@@ -125,6 +127,10 @@ class Decider:
             life.rewards += [] if charged is None else [charged]
         for reward in life.rewards:
             self._credit(work, person, event.event or "", reward, moment)
+        if self.propensities is not None:
+            pseudonym, profile = self._pseudonyms.of(person), work.profile(person)
+            outcomes = self.propensities.happened(profile, event, life, self.plans, moment.now_ms, pseudonym)
+            work.effects.examples += outcomes
         if life.engaged is not None:
             channel, what = life.engaged
             kind = OPENED if what == lifecycle.OPENED else CLICKED
@@ -132,9 +138,19 @@ class Decider:
             if self._keeps_hours:
                 remember_engaged(work.profile(person), [event.at_ms // UNIT_MS["m"]])
 
+    def seen(self, work: Work, person: str, event: Event, moment: Moment) -> None:
+        """Let an event be a sign of life."""
+        if self.propensities is None:
+            return
+        profile, pseudonym = work.profile(person), self._pseudonyms.of(person)
+        work.effects.examples += self.propensities.seen(profile, event, moment.now_ms, pseudonym)
+        work.mark(person, awaited=propensities.awaits_life(profile))
+
     def forget(self, work: Work, person: str, moment: Moment) -> None:
         """Take back what was learned from a person, as far as it is known what that was."""
         pseudonym = self._pseudonyms.of(person)
+        if self.propensities is not None:
+            work.effects.examples += self.propensities.forgotten(work.profile(person), moment.now_ms, pseudonym)
         for send in work.profile(person).sends:
             taken_back = examples.forgotten(send, moment.now_ms, pseudonym)
             work.effects.examples += taken_back
@@ -150,11 +166,26 @@ class Decider:
             outcome.because = because.without_room("timers", MAX_PENDING)
         self._record(work, outcome)
 
-    def view(self, work: Work, person: str, now_ms: int) -> UserView:
+    def view(self, work: Work, person: str, moment: Moment) -> UserView:
         """What rules and texts may read of a person."""
-        profile = work.profile(person)
+        profile, now_ms = work.profile(person), moment.now_ms
         fatigue = fatigue_of(self.config, profile, now_ms)
-        return UserView(person, profile, now_ms, fatigue, lambda: named(work.vector(person, now_ms)))
+        return UserView(
+            person,
+            profile,
+            now_ms,
+            fatigue,
+            lambda: named(work.vector(person, now_ms)),
+            lambda: self._predicted(work, person, moment),
+        )
+
+    def _predicted(self, work: Work, person: str, moment: Moment) -> dict[str, float]:
+        """What propensity models say of a person."""
+        if self.propensities is None:
+            return {}
+        profile, now_ms = work.profile(person), moment.now_ms
+        context = self._context(work, person, now_ms, zone_of(self.config, profile))
+        return self.propensities.scores(profile, context, now_ms, moment.models)
 
     def _credit(self, work: Work, person: str, event: str, reward: Reward, moment: Moment) -> None:
         """Publish what an outcome is worth, and count it."""
@@ -189,7 +220,7 @@ class Decider:
         if plan is None or mark is not None:
             _cancel(outcome, mark)
             return outcome
-        case = self._case(work, outcome, plan)
+        case = self._case(work, outcome, plan, moment)
         verdict = examine(case)
         for where in verdict.errors:
             work.count("expression_errors_total", where)
@@ -234,7 +265,11 @@ class Decider:
     def _choose(self, work: Work, case: Case, verdict: Verdict, outcome: Outcome, models: Models) -> list[str]:
         """Make all choices and say in `outcome` what they are; the reasons to go with them."""
         choices = outcome.choices
-        outcome.context = self._context(work, case)
+        outcome.context = self._context(work, case.person, case.now_ms, case.zone)
+        if self.propensities is not None:
+            predicted = self.propensities.scores(case.profile, outcome.context, case.now_ms, models)
+            outcome.context |= {f"propensity_{label}": p for label, p in predicted.items()}
+            choices.versions |= models.versions_of(predicted)
         if not choose_group(choices, case):
             outcome.action = "holdout"
             return ["holdout"]
@@ -271,10 +306,10 @@ class Decider:
             choices=Choices(),
         )
 
-    def _case(self, work: Work, outcome: Outcome, plan: Plan) -> Case:
+    def _case(self, work: Work, outcome: Outcome, plan: Plan, moment: Moment) -> Case:
         person, pending, now_ms = outcome.person, outcome.pending, outcome.decided_ms
         profile = work.profile(person)
-        user = self.view(work, person, now_ms)
+        user = self.view(work, person, moment)
         body: dict[str, Any] = orjson.loads(pending.latest.body)
         path = plan.campaign.requires_stock
         stock = None if path is None else work.state.stock.get(path.key(body))
@@ -297,17 +332,19 @@ class Decider:
         given = profile.consent.get("personalization")
         return self.config.consent.default == "granted" if given is None else bool(given.value)
 
-    def _context(self, work: Work, case: Case) -> dict[str, float]:
+    def _context(self, work: Work, person: str, now_ms: int, zone: ZoneInfo) -> dict[str, float]:
         """Named context of the choices, what is 0 left out; empty without consent to personalization."""
-        if not self._is_personal(case.profile):
+        profile = work.profile(person)
+        if not self._is_personal(profile):
             return {}
-        features = zip(NAMES, work.vector(case.person, case.now_ms).tolist(), strict=True)
+        features = zip(NAMES, work.vector(person, now_ms).tolist(), strict=True)
         context = {name: value for name, value in features if value}
-        if case.fatigue:
-            context["fatigue"] = case.fatigue
-        if case.profile.device is not None:
-            context[f"device_{case.profile.device.value}"] = 1.0
-        return context | clock(local(case.now_ms, case.zone))
+        fatigue = fatigue_of(self.config, profile, now_ms)
+        if fatigue:
+            context["fatigue"] = fatigue
+        if profile.device is not None:
+            context[f"device_{profile.device.value}"] = 1.0
+        return context | clock(local(now_ms, zone))
 
     def _still_needed(self, sends: list[Send], now_ms: int) -> list[Send]:
         """Sends that a cooldown counts or an outcome may still be credited to."""
@@ -334,6 +371,10 @@ class Decider:
             return
         effects.decisions.append(decided)
         effects.fired.append((plan.id, outcome.pending.fire_ms))
+        if self.propensities is not None:
+            pseudonym = self._pseudonyms.of(outcome.person)
+            effects.examples += self.propensities.sent(profile, plan, outcome, channel, pseudonym)
+            work.mark(outcome.person, awaited=propensities.awaits_life(profile))
         if plan.campaign.counts:
             room = Reservation(outcome.decision_id, channel, outcome.decided_ms)
             forgotten_ms = outcome.decided_ms - self._caps_look_back_ms

@@ -11,6 +11,13 @@ from decisioning.plan import FELT_MS
 
 ALL = "for all campaigns"
 _ADDRESSES = {"email": "e-mail address", "phone": "phone number", "push_token": "push token", "id": "own id"}
+_PREDICTED = {
+    "open": "to open a message",
+    "click": "to click in it",
+    "convert": "to do what it is for",
+    "unsubscribe": "to unsubscribe because of it",
+    "churn": "to do nothing for 30 days after it",
+}
 _ONE = {"d": "day", "h": "hour", "m": "minute", "s": "second"}
 
 
@@ -51,6 +58,9 @@ def _general(config: Config) -> Iterator[str]:
     for rule in config.rules:
         whom = "Nothing" if rule.campaigns is None else f"Nothing of {_listed(rule.campaigns)}"
         yield f"{whom} is sent where {rule.when} (rule {rule.name})."
+    if config.propensity is not None:
+        said = (_PREDICTED[label] for label in config.propensity.labels)
+        yield f"Of everybody who agrees to personalization is learned how likely they are {_listed(said, 'or')}."
     if config.guardrails.banned:
         yield f"No text may say {_listed((repr(word) for word in config.guardrails.banned), 'or')}."
     for slot, most in config.guardrails.max_length.items():

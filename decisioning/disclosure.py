@@ -14,11 +14,11 @@ from decisioning import profile as profiles
 from decisioning.durations import UNIT_MS
 from decisioning.localtime import iso
 from decisioning.profile import DAILY, Profile
-from features.rows import ERASED, KNOWN, MOVED, ROW, decode
+from features.rows import AWAITED, ERASED, KNOWN, MOVED, ROW, decode
 from features.vector import named, vectors
 
 _EPOCH: Final = date(1970, 1, 1)
-_FLAGS: Final = (("merged", MOVED), ("erased", ERASED), ("known", KNOWN))
+_FLAGS: Final = (("merged", MOVED), ("erased", ERASED), ("known", KNOWN), ("awaited", AWAITED))
 
 
 def of_profile(data: bytes) -> dict[str, Any]:

@@ -247,6 +247,8 @@ class Engine:
     ) -> tuple[list[int], list[int]]:
         """Indices of events that only tell of another time zone, and of those that take the per-event path."""
         named, zones = self._significant, work.rows["zone"]
+        if self._decider.propensities is not None:  # a sign of life may be waited for
+            folded = folded & (work.rows["flags"][slot] & feature_rows.AWAITED == 0)
         travelled: list[int] = []
         significant: list[int] = []
         for index, settled in zip(accepted.tolist(), folded[accepted].tolist(), strict=True):
@@ -301,6 +303,7 @@ class Engine:
         if event.timezone is not None:
             _note_zone(work, person, event)
         _note_device(profile, event)
+        self._decider.seen(work, person, event, moment)
         match event.type:
             case "delete":
                 self._erase(work, place, event, moment)

@@ -29,7 +29,7 @@ def forget(work: Work, person: str, erased_ms: int) -> None:
     """Leave nothing of an id but the mark; with 0 not even that, unless there is one."""
     marked_ms = max(erased_ms, work.profile(person).erased_ms or 0)
     work.replace(person, Profile(erased_ms=marked_ms or None))
-    work.mark(person, moved=False, erased=marked_ms > 0, known=False, clear=True)
+    work.mark(person, moved=False, erased=marked_ms > 0, known=False, awaited=False, clear=True)
     if not marked_ms:
         work.forget_messages(person)
 

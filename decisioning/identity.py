@@ -21,6 +21,7 @@ from decisioning import profile as profiles
 from decisioning.eligibility import UNSUBSCRIBED
 from decisioning.messages import Message, outgoing, pack, unpack
 from decisioning.profile import Profile, Send, Trait
+from decisioning.tracking import merged
 from decisioning.triggers import Cancelled, Timing, unite
 from decisioning.work import Work
 from features import rows as feature_rows
@@ -151,6 +152,8 @@ def _add(
     if row["at_ms"][0]:
         work.absorb_row(person, row)
     ended = merge_profiles(work.profile(person), profile, source, timings, now_ms)
+    if profile.tracked is not None:
+        work.mark(person, awaited=True)
     work.touch(person)
     return [(person, cancelled) for cancelled in ended]
 
@@ -179,6 +182,7 @@ def merge_profiles(
     profiles.remember_engaged(into, other.engaged)
     devices = [d for d in (into.device, other.device) if d is not None]
     into.device = max(devices, key=lambda d: d.at_ms, default=None)
+    into.tracked = merged(into.tracked, other.tracked)
     sends: dict[str, Send] = {s.decision_id: s for s in (*other.sends, *into.sends)}
     into.sends = profiles.bounded_sends(sorted(sends.values(), key=lambda s: (s.at_ms, s.decision_id)))
     held_room = {r.decision_id: r for r in (*other.reservations, *into.reservations)}

@@ -18,12 +18,15 @@ from bandits.arms import ArmModel
 from bandits.learner import Learner, model_of, outcomes_of
 from bandits.linear import LinearModel, ReadyLinear
 from bandits.policy import Floats
+from bandits.propensity_fold import PREFIX
 from bandits.ready import ReadyPolicy
 from bandits.snapshot import SnapshotError, decode
 from bandits.spec import PolicySpec
 from decisioning import contexts, slots
 from decisioning.effects import Outgoing
+from decisioning.learners import Learners
 from decisioning.plan import Plan
+from decisioning.scoring import Scored
 
 CHOICES: Final = ("holdout", "channel", "send_time")
 """Choices of every campaign; its variant slots are choices, too."""
@@ -90,16 +93,29 @@ class Models:
     ----------
     learned
         Policy -> its model. The step only reads it.
+    scored
+        Label -> its propensity model, likewise.
     """
 
-    __slots__ = ("_learned",)
+    __slots__ = ("_learned", "_scored")
 
-    def __init__(self, learned: Mapping[str, Learned] | None = None) -> None:
+    def __init__(
+        self, learned: Mapping[str, Learned] | None = None, scored: Mapping[str, Scored] | None = None
+    ) -> None:
         self._learned = {} if learned is None else learned
+        self._scored = {} if scored is None else scored
 
     def of(self, policy: str) -> Learned | None:
         """The model of a policy, None where there is none."""
         return self._learned.get(policy)
+
+    def scored(self, label: str) -> Scored | None:
+        """The propensity model of a label, None where there is none."""
+        return self._scored.get(label)
+
+    def versions_of(self, labels: Iterable[str]) -> dict[str, int]:
+        """Versions of propensity models, by model."""
+        return {PREFIX + label: self._scored[label].version for label in labels}
 
 
 UNLEARNED = Models()
@@ -164,11 +180,11 @@ def rule_of(spec: PolicySpec) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def learner_of(plans: Mapping[str, Plan]) -> Learner:
-    """A learner of all policies of these campaigns; examples of others are refused and counted."""
+def learner_of(plans: Mapping[str, Plan], labels: Sequence[str] = ()) -> Learners:
+    """A learner of all policies of these campaigns and of propensity models; others' examples are refused, counted."""
     specs = {f"{plan.id}/{choice}": plan.spec for plan in plans.values() for choice in (*CHOICES, *plan.slots)}
     timed = {f"{plan.id}/send_time" for plan in plans.values() if plan.campaign.send_time.within_ms}
-    return _learner(specs, timed)
+    return Learners(_learner(specs, timed), labels)
 
 
 def learner_of_one(policy: str, spec: PolicySpec) -> Learner:
@@ -196,6 +212,8 @@ class Learning:
     ----------
     plans
         The campaigns.
+    labels
+        Of propensity models; none by default.
 
     Attributes
     ----------
@@ -203,12 +221,13 @@ class Learning:
         What was learned so far; given to the next step.
     """
 
-    def __init__(self, plans: Mapping[str, Plan]) -> None:
-        self._learner = learner_of(plans)
+    def __init__(self, plans: Mapping[str, Plan], labels: Sequence[str] = ()) -> None:
+        self._learner = learner_of(plans, labels)
         self._learned: dict[str, Learned] = {}
+        self._scored: dict[str, Scored] = {}
         self._seen: Counter[str] = Counter()
         self._new: Counter[str] = Counter()
-        self.models = Models(self._learned)
+        self.models = Models(self._learned, self._scored)
 
     def take(self, examples: Iterable[Outgoing]) -> None:
         """Learn from examples, in the order in which a worker publishes them."""
@@ -216,6 +235,10 @@ class Learning:
         for example in examples:
             policy = self._learner.take(example.value, self._learner.offset)
             changed.update([policy] if policy is not None else [])
+        scored = self._learner.propensities.latest
+        for name in changed.keys() & scored.keys():
+            self._scored[name.removeprefix(PREFIX)] = Scored.of(decode(scored[name]))
+            del changed[name]
         for policy, count in changed.items():
             self._seen[policy] += count
             self._new[policy] += count
@@ -229,5 +252,5 @@ class Learning:
             self._new[policy] = 0
 
     def snapshots(self) -> dict[str, bytes]:
-        """Policy -> snapshot, of those that changed since the last call."""
+        """Model -> snapshot, of those that changed since the last call."""
         return self._learner.snapshots()

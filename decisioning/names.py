@@ -34,6 +34,8 @@ SHOWN_NAMES = 10  # where none is near to what was written
 COUNTS = ("orders", "revenue", "sends", "opens", "clicks")
 SPANS = ("1d", "7d", "30d", "total")
 ACTIONS = ("open", "click", "convert", "unsubscribe")
+PROPENSITIES = (*ACTIONS, "churn")
+"""What propensity models predict; of churn only rules and texts know, not policies."""
 TRAITS: dict[str, Type] = {
     "email": "string",
     "phone": "string",
@@ -54,7 +56,7 @@ _USER: dict[str, Type] = {
     **TRAITS,
     **{f"{what}_{span}": "double" if what == "revenue" else "int" for what in COUNTS for span in SPANS},
     "fatigue": "double",
-    "propensity": Fields(dict.fromkeys(ACTIONS, "double")),
+    "propensity": Fields(dict.fromkeys(PROPENSITIES, "double")),
     "features": Fields(dict.fromkeys(vector.NAMES, "double")),
 }
 _EVENT: dict[str, Type] = {

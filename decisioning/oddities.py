@@ -1,11 +1,11 @@
-"""What is legal and odd beyond a single field: what is forgotten too early, and follow-ups of what is never sent."""
+"""What is legal and odd beyond a single field: what is forgotten too early, is never known, or never sent."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from decisioning import cel_syntax, durations
+from decisioning import cel_syntax, durations, expressions
 from decisioning.cel_syntax import Node
 from decisioning.cel_types import plain_string
 from decisioning.expressions import static_path
@@ -20,6 +20,7 @@ Oddity = tuple["FieldPath", str, str]
 """Path of a field, what is odd about it, and the remedy."""
 
 _CAMPAIGN = ("event", "properties", "campaign")
+_PROPENSITY = ("user", "propensity")
 
 
 def oddities(config: Config) -> Iterator[Oddity]:
@@ -28,6 +29,7 @@ def oddities(config: Config) -> Iterator[Oddity]:
     for index, cap in enumerate(config.caps):
         if cap.per_ms is not None and cap.per_ms > kept_ms:
             yield _forgotten(("caps", index, "per"), "the cap", kept_ms)
+    yield from _never_known(config)
     for index, campaign in enumerate(config.campaigns):
         path: FieldPath = ("campaigns", index)
         if campaign.trigger.delay_ms > kept_ms:
@@ -57,6 +59,25 @@ def _lessons(config: Config, path: FieldPath, campaign: Campaign) -> Iterator[Od
             actual = config.event_aliases[worth.event]
             said = f'"{worth.event}" is an alias; events arrive as "{actual}"'
             yield (*path, "rewards", index, "event"), said, f'use "{actual}"'
+
+
+def _never_known(config: Config) -> Iterator[Oddity]:
+    """Conditions that ask for a propensity nobody learns."""
+    learned = () if config.propensity is None else config.propensity.labels
+    conditions: list[tuple[FieldPath, str | None]] = [
+        (("rules", index, "when"), rule.when) for index, rule in enumerate(config.rules)
+    ]
+    for index, campaign in enumerate(config.campaigns):
+        path: FieldPath = ("campaigns", index)
+        conditions += [((*path, "when"), campaign.when), ((*path, "trigger", "where"), campaign.trigger.where)]
+        for slot, variants in campaign.variants.items():
+            conditions += [((*path, "variants", slot, i, "when"), one.when) for i, one in enumerate(variants)]
+    for where, condition in conditions:
+        for asked in () if condition is None else expressions.compile(condition).paths:
+            label = asked[2] if asked[:2] == _PROPENSITY and len(asked) > len(_PROPENSITY) else None
+            if label is not None and label not in learned:
+                remedy = 'add "propensity: {}"' if not learned else f'add "{label}" to the models of propensity'
+                yield where, f"{'.'.join(asked)} is never known: no model of it is learned", remedy
 
 
 def _forgotten(path: FieldPath, what: str, kept_ms: int) -> Oddity:

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 
 import msgspec
 
+from decisioning.tracking import Tracked
+
 VERSION = 1
 MAX_TRAITS = 128
 MAX_ALIASES = 64
@@ -165,6 +167,7 @@ class Profile(msgspec.Struct, array_like=True, omit_defaults=True):
     totals: _Counts = msgspec.field(default_factory=lambda: [0.0] * len(DAILY))
     device: Trait | None = None  # family of the device the latest event came from
     engaged: list[int] = []  # minutes since the epoch of the latest human opens and clicks, in order
+    tracked: Tracked | None = None  # only with propensity models
 
     def trait(self, name: str) -> Any:
         """Value of a trait, None where it was never set."""

@@ -31,6 +31,7 @@ _UNIQUE: tuple[tuple[FieldPath, str], ...] = (
 )
 MAX_FINDINGS = 200  # beyond it nobody is told what was probably meant
 SHOWN_NAMES = 10
+PROPENSITY = "propensity"
 VARIANTS: FieldPath = ("campaigns", "*", "variants", "*", "*")
 
 
@@ -89,6 +90,10 @@ def _references(source: Source) -> None:
     """Channels and campaigns that are named must exist."""
     channels = [path[1] for path, _ in select(source.data, ("channels", "*")) if isinstance(path[1], str)]
     campaigns = [value for _, value in select(source.data, ("campaigns", "*", "id")) if isinstance(value, str)]
+    if isinstance(source.data, dict) and source.data.get("propensity") is not None:
+        for path, value in select(source.data, ("campaigns", "*", "id")):
+            if value == PROPENSITY:
+                _error(source, path, "expected another name: propensity models have this one", "rename the campaign")
     for path, value in select(source.data, ("caps", "*", "channel")):
         if value in CHANNELS:
             _refer(source, path, value, [*channels, "any"], "channel")

@@ -11,7 +11,6 @@ from decisioning.plan import Plan
 from decisioning.profile import Profile, counts
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-NO_PROPENSITY = dict.fromkeys(names.ACTIONS, 0.0)
 
 
 class UserView(Mapping[str, Any]):
@@ -25,9 +24,11 @@ class UserView(Mapping[str, Any]):
         Gives the decayed features by name.
     fatigue
         In [0, 1).
+    propensity
+        Gives what propensity models predict, by what it is of; what no model has learned is absent.
     """
 
-    __slots__ = ("_counts", "fatigue", "features", "now_ms", "person", "profile")
+    __slots__ = ("_counts", "fatigue", "features", "now_ms", "person", "profile", "propensity")
 
     def __init__(
         self,
@@ -36,9 +37,10 @@ class UserView(Mapping[str, Any]):
         now_ms: int,
         fatigue: float,
         features: Callable[[], Mapping[str, float]],
+        propensity: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         self.person, self.profile, self.now_ms, self.fatigue = person, profile, now_ms, fatigue
-        self.features = features
+        self.features, self.propensity = features, propensity
         self._counts: dict[str, float | int] | None = None
 
     def __getitem__(self, name: str) -> Any:
@@ -68,7 +70,7 @@ _GROUPS: dict[str, Callable[[UserView], Any]] = {
     "consent": lambda user: {key: one.value for key, one in user.profile.consent.items()},
     "features": lambda user: user.features(),
     "fatigue": lambda user: user.fatigue,
-    "propensity": lambda _: NO_PROPENSITY,
+    "propensity": lambda user: user.propensity(),
 }
 
 

@@ -16,7 +16,7 @@ from decisioning.partitioner import partition_of
 from decisioning.profile import Profile
 from features import rows as feature_rows
 from features.layout import ring_ids
-from features.rows import ERASED, KNOWN, MOVED
+from features.rows import AWAITED, ERASED, KNOWN, MOVED
 from features.signals import Signals
 from features.vector import vectors
 
@@ -101,11 +101,12 @@ class Work:
         moved: bool | None = None,
         erased: bool | None = None,
         known: bool | None = None,
+        awaited: bool | None = None,
         clear: bool = False,
     ) -> None:
         """Set the flags of a row, or clear what was learned (message ids stay, so that repeats stay known)."""
         slot = self.slot[person]
-        for flag, wanted in ((MOVED, moved), (ERASED, erased), (KNOWN, known)):
+        for flag, wanted in ((MOVED, moved), (ERASED, erased), (KNOWN, known), (AWAITED, awaited)):
             if wanted is not None:
                 kept = self.rows["flags"][slot] & ~np.uint32(flag)
                 self.rows["flags"][slot] = kept | (np.uint32(flag) if wanted else np.uint32(0))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from features.layout import ERASED, KNOWN, MOVED, RING, ROW, Rows
+from features.layout import AWAITED, ERASED, KNOWN, MOVED, RING, ROW, Rows
 from features.signals import TIME_LIMIT_MS
 
 _VERSION = 1
@@ -59,7 +59,7 @@ def decode_many(encoded: Sequence[bytes]) -> Rows:
     at_ms = rows["at_ms"]
     if not (bool(np.isfinite(rows["values"]).all()) and bool(((at_ms >= 0) & (at_ms < TIME_LIMIT_MS)).all())):
         raise CorruptRow("a value or a time is not a number in range")
-    if bool((rows["flags"] & ~np.uint32(MOVED | ERASED | KNOWN)).any()):
+    if bool((rows["flags"] & ~np.uint32(MOVED | ERASED | KNOWN | AWAITED)).any()):
         raise CorruptRow("an unknown flag is set")
     return rows
 

@@ -49,6 +49,8 @@ ERASED = 2
 """Flag: this person was erased."""
 KNOWN = 4
 """Flag: this id is a person's own, not only a device's."""
+AWAITED = 8
+"""Flag: a sign of life is waited for, so that whatever this person does next means something."""
 
 ROW = np.dtype(
     [

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from features.codec import CorruptRow, decode, decode_many, encode, encode_many
 from features.layout import (
+    AWAITED,
     CHANNEL_COUNTS,
     COUNT_HALF_LIVES_S,
     COUNTS,
@@ -44,6 +45,7 @@ from features.signals import ADD, CHANNELS, COUNTED, ORDER, SENT, VIEW, Signals
 from features.table import RowTable
 
 __all__ = [
+    "AWAITED",
     "ERASED",
     "HALF_LIVES_S",
     "KNOWN",

@@ -20,6 +20,7 @@ from mode.supervisors import CrashingSupervisor
 from yarl import URL
 
 from decisioning.learning import learner_of
+from decisioning.propensities import labels_of
 from streams.kafka import Cluster, KafkaLog
 from streams.learner import Learning, Pupil
 from streams.metrics import Metrics
@@ -188,7 +189,7 @@ class Shell:
         self._versions = versions or {}
         self._clock = SystemClock()
         self._ends = EndOffsets(cluster, self._clock)
-        self._tables = Tables(ModelTable(engine.plans, metrics))
+        self._tables = Tables(ModelTable(engine.plans, metrics, labels_of(engine.config)))
         self._reader = TableReader(cluster, self._tables, self._review)
         self._inputs = {settings.topic(name): name for name in (*INPUTS, EXAMPLES)}
         self._partitions = 0
@@ -323,7 +324,8 @@ class Shell:
 
     def _new_pupil(self) -> Pupil:
         log = SnapshotLog(self._cluster, transactional=self._settings.delivery == "exactly_once")
-        learning = Learning(log, lambda: learner_of(self._engine.plans), self._clock, self._metrics)
+        labels = labels_of(self._engine.config)
+        learning = Learning(log, lambda: learner_of(self._engine.plans, labels), self._clock, self._metrics)
         return Pupil(learning, self, self._clock, self._metrics)
 
     def _store(self, number: int) -> RedisStore:

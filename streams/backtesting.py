@@ -18,6 +18,7 @@ from decisioning import backtest
 from decisioning.effects import DeadLetter, Effects, Outgoing
 from decisioning.learning import Learning
 from decisioning.plan import plans_of
+from decisioning.propensities import labels_of
 from decisioning.report import Report
 from streams.checking import unreadable
 from streams.failure import WRONG_USE, Failure
@@ -105,7 +106,7 @@ def backtest_file(
     """
     actions: Counter[str] = Counter()
     report = Report(config)
-    learning = Learning(plans_of(config)) if learns else None
+    learning = Learning(plans_of(config), labels_of(config)) if learns else None
     letters: list[DeadLetter] = []
     counted: Counter[str] = Counter()
     with ExitStack() as files:

@@ -37,9 +37,10 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from bandits.learner import Learner
+from bandits.propensity_fold import Measures
 from bandits.snapshot import SnapshotError
 from decisioning.effects import Outgoing
+from decisioning.learners import Learners
 from streams.metrics import Metrics
 from streams.owner import Flow, Inbox
 from streams.seams import Clock, FencedError, LearnerLog, RefusedError, UnknownOutcomeError
@@ -71,13 +72,14 @@ class Learning:
         Gives a learner that has learned nothing.
     """
 
-    def __init__(self, log: LearnerLog, make: Callable[[], Learner], clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, log: LearnerLog, make: Callable[[], Learners], clock: Clock, metrics: Metrics) -> None:
         self._log = log
         self._make = make
         self._clock = clock
         self._metrics = metrics
         self._learner = make()
         self._counted: Counter[str] = Counter()
+        self._drifts: dict[str, int] = {}
         self._news = False
         self._mended: dict[str, bytes] = {}
         self._published_s = float("-inf")
@@ -103,6 +105,9 @@ class Learning:
         for model, value in latest.items():
             if not model.startswith(INTERNAL) and (again := await self._resume(model, value)) is not None:
                 position = min(position, again)
+        if self._learner.since is not None:  # examples whose labels are still open are in no snapshot
+            position = min(position, self._learner.since)
+            await asyncio.to_thread(self._learner.prepare)
         first, end = await self._log.bounds()
         if position > end:
             raise RefusedError(
@@ -151,10 +156,20 @@ class Learning:
         await self._log.append("models", latest)
         await self._log.commit()  # 6
         self._metrics.snapshots_published.inc(len(snapshots))
+        for name in self._learner.measures().keys() & snapshots.keys():
+            self._measured(name, self._learner.measures()[name])
 
     async def release(self) -> None:
         """Let go; what is under way is settled by the next learner."""
         await self._log.release()
+
+    def _measured(self, model: str, measures: Measures) -> None:
+        self._metrics.model_logloss.labels(model).set(measures.log_loss)
+        drifts = measures.drifts - self._drifts.get(model, measures.drifts)
+        self._drifts[model] = measures.drifts
+        self._metrics.drift.labels(model).inc(max(drifts, 0))
+        if drifts > 0:
+            _log.warning("model drifts: its predictions have become worse", model=model, log_loss=measures.log_loss)
 
     async def _resume(self, model: str, value: bytes) -> int | None:
         """Go on from a snapshot, or else from the last one that can be read; from where the model has to learn then."""

@@ -104,6 +104,16 @@ class Metrics:
         self.policy_entropy = self._gauge(
             "policy_entropy", "Bits of the choice between all arms for a person of whom nothing is known.", "policy"
         )
+        self.model_logloss = self._gauge(
+            "model_logloss", "Log-loss of a propensity model on examples it had not learned yet.", "model"
+        )
+        self.drift = Counter(
+            "drift",
+            "Alarms that a propensity model predicts worse than it did.",
+            ("model",),
+            namespace=NAMESPACE,
+            registry=registry,
+        )
         self.snapshots_refused = Counter(
             "snapshots_refused",
             "Snapshots that cannot be used, by who had to: the last good one stays.",

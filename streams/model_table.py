@@ -10,11 +10,13 @@ import numpy as np
 import structlog
 
 from bandits.arms import ArmModel
+from bandits.propensity_fold import PREFIX
 from bandits.snapshot import Snapshot, SnapshotError, decode
 from decisioning import contexts
 from decisioning.effects import Pin
 from decisioning.learning import UNLEARNED, Learned, Models
 from decisioning.plan import Plan
+from decisioning.scoring import Scored
 from streams.metrics import Metrics
 from streams.seams import Entry
 from streams.snapshots import INTERNAL, PINNED
@@ -37,6 +39,14 @@ class Prepared:
     learned: Learned
     entropy_bits: float
 
+    @property
+    def version(self) -> int:
+        """Of the snapshot."""
+        return self.learned.version
+
+
+Usable = Prepared | Scored
+
 
 class ModelTable:
     """See above.
@@ -45,6 +55,8 @@ class ModelTable:
     ----------
     plans
         The campaigns: models of others are passed over.
+    labels
+        Of propensity models, likewise.
 
     Attributes
     ----------
@@ -52,15 +64,16 @@ class ModelTable:
         What the next step is given; never changed, but replaced.
     """
 
-    def __init__(self, plans: Mapping[str, Plan], metrics: Metrics) -> None:
+    def __init__(self, plans: Mapping[str, Plan], metrics: Metrics, labels: Sequence[str] = ()) -> None:
         self._plans = plans
+        self._propensities = frozenset(PREFIX + label for label in labels)
         self._metrics = metrics
-        self._latest: dict[str, Prepared] = {}
-        self._pinned: dict[str, Prepared] = {}
-        self._chosen: Mapping[str, Prepared] = {}
+        self._latest: dict[str, Usable] = {}
+        self._pinned: dict[str, Usable] = {}
+        self._chosen: Mapping[str, Usable] = {}
         self.in_use = UNLEARNED
 
-    def load(self, entries: Sequence[Entry]) -> dict[str, Prepared | None]:
+    def load(self, entries: Sequence[Entry]) -> dict[str, Usable | None]:
         """Make the records of `models` ready; changes nothing here, so that another thread can do it.
 
         Returns
@@ -80,7 +93,7 @@ class ModelTable:
                 good[key] = entry.offset, _named(key.removeprefix(PINNED), entry.value)
             except SnapshotError as error:
                 self._refused(key, entry.offset, error)
-        loaded: dict[str, Prepared | None] = {}
+        loaded: dict[str, Usable | None] = {}
         for key, found in good.items():
             try:
                 loaded[key] = None if found is None else self._timed(found[1])
@@ -89,7 +102,7 @@ class ModelTable:
                 self._refused(key, found[0], error)
         return loaded
 
-    def adopt(self, loaded: Mapping[str, Prepared | None], pins: Mapping[str, Pin]) -> None:
+    def adopt(self, loaded: Mapping[str, Usable | None], pins: Mapping[str, Pin]) -> None:
         """Decide with these from now on."""
         for key, prepared in loaded.items():
             table = self._pinned if key.startswith(PINNED) else self._latest
@@ -104,25 +117,31 @@ class ModelTable:
         before, chosen = self._chosen, dict(self._latest)
         for model, pin in pins.items():
             prepared = self._pinned.get(model)
-            if prepared is not None and prepared.learned.version == pin.version:
+            if prepared is not None and prepared.version == pin.version:
                 chosen[model] = prepared
         self._chosen = chosen
-        self.in_use = Models({model: prepared.learned for model, prepared in chosen.items()})
+        self.in_use = Models(
+            {model: one.learned for model, one in chosen.items() if isinstance(one, Prepared)},
+            {model.removeprefix(PREFIX): one for model, one in chosen.items() if isinstance(one, Scored)},
+        )
         for model in before.keys() - chosen.keys():
             self._metrics.forget_model(model)
         for model, prepared in chosen.items():
             if before.get(model) is not prepared:
-                self._metrics.model_version.labels(model).set(prepared.learned.version)
-                self._metrics.policy_entropy.labels(model).set(prepared.entropy_bits)
+                self._metrics.model_version.labels(model).set(prepared.version)
+                if isinstance(prepared, Prepared):
+                    self._metrics.policy_entropy.labels(model).set(prepared.entropy_bits)
 
-    def _timed(self, snapshot: Snapshot) -> Prepared | None:
+    def _timed(self, snapshot: Snapshot) -> Usable | None:
         started_s = time.perf_counter()
         prepared = self._prepare(snapshot)
         self._metrics.snapshot_prepare_seconds.observe(time.perf_counter() - started_s)
         return prepared
 
-    def _prepare(self, snapshot: Snapshot) -> Prepared | None:
-        """Solve for the rule of the campaign; None where there is no such campaign."""
+    def _prepare(self, snapshot: Snapshot) -> Usable | None:
+        """Solve for the rule of the campaign; None where there is no such campaign or propensity model."""
+        if snapshot.model in self._propensities:
+            return Scored.of(snapshot)
         plan = self._plans.get(snapshot.model.rpartition("/")[0])
         if plan is None or snapshot.kind != "arms":
             return None

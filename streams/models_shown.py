@@ -110,7 +110,7 @@ def show_model(settings: Settings, config: Config | None, model: str, *, as_json
     if model not in known:
         names = f"known are {', '.join(known)}" if known else "nothing was learned yet"
         raise Failure(f"there is no model {model!r}; {names}", NO)
-    said = known[model].summary() | {"arms": _arms(known[model], config)}
+    said = known[model].summary() | {"arms": _arms(known[model], config), "measures": _measures(known[model])}
     said["kept"] = {"count": count, "last": [{"version": one.version, "at": iso(one.at_ms)} for one in last]}
     if as_json:
         _print_json(said)
@@ -126,6 +126,8 @@ def show_model(settings: Settings, config: Config | None, model: str, *, as_json
             chance = f"{one['chance']:.1%}" if "chance" in one else "-"
             table.add_row(arm, f"{one['examples']:,.0f}", f"{one['mean']:.4g}", chance)
         console.print(table)
+    if said["measures"]:
+        typer.echo(", ".join(f"{name} {value}" for name, value in said["measures"].items()))
     typer.echo(f"{count:,} versions are kept; the last: " + ", ".join(str(one.version) for one in last))
     return 0
 
@@ -160,6 +162,18 @@ def _arms(known: Known, config: Config | None) -> dict[str, dict[str, float]]:
             for arm, chance in zip(arms, chances.tolist(), strict=True):
                 arms[arm]["chance"] = chance
     return arms
+
+
+def _measures(known: Known) -> dict[str, Any]:
+    """How the propensity model in use predicts, as its snapshot tells it."""
+    if known.used is None:
+        return {}
+    try:
+        snapshot = decode(known.used.value)
+    except SnapshotError:
+        return {}
+    told = ("champion", "examples", "log_loss", "auc", "calibration_error", "drifts")
+    return {name: snapshot.meta[name] for name in told if name in snapshot.meta}
 
 
 def _version_of(kept: Kept) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from bandits.snapshot import SnapshotError, decode
 from decisioning import broadcast
 from decisioning.durations import spell
 from decisioning.effects import Outgoing, Pin
+from decisioning.scoring import Scored
 from streams.control import Session, carried_out, checked_words, now, record_id
 from streams.failure import NO, WRONG_USE, Failure
 from streams.snapshots import INTERNAL, PINNED, kept_versions, latest_of
@@ -109,6 +110,8 @@ def _check(model: str, version: int, value: bytes) -> None:
         snapshot = decode(value)
         if snapshot.kind == "arms":
             ArmModel.from_bytes(snapshot.data)
+        if snapshot.kind == "propensity":
+            Scored.of(snapshot)
     except SnapshotError as error:
         raise Failure(f"version {version} of {model} cannot be read: {error}; choose another one", NO) from None
 

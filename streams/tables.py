@@ -16,7 +16,7 @@ from decisioning import broadcast
 from decisioning.effects import Pin, Stock, Switch
 from decisioning.learning import UNLEARNED, Models
 from streams.kafka import Cluster
-from streams.model_table import ModelTable, Prepared
+from streams.model_table import ModelTable, Usable
 from streams.seams import Entry, RefusedError, UnknownOutcomeError
 
 NAMES: Final = ("catalog", "control", "models")
@@ -65,11 +65,11 @@ class Tables:
                 _log.warning("record not understood", topic=name, offset=entry.offset)
         self.offsets[name] = position
 
-    def load(self, entries: Sequence[Entry]) -> Mapping[str, Prepared | None]:
+    def load(self, entries: Sequence[Entry]) -> Mapping[str, Usable | None]:
         """Make records of `models` ready; changes nothing here, so that another thread can do it."""
         return {} if self.models is None else self.models.load(entries)
 
-    def adopt(self, loaded: Mapping[str, Prepared | None], position: int) -> None:
+    def adopt(self, loaded: Mapping[str, Usable | None], position: int) -> None:
         """Take in what `load` made of the records up to a position."""
         if self.models is not None:
             self.models.adopt(loaded, self.pins)

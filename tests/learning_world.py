@@ -9,8 +9,8 @@ from typing import Any
 
 import orjson
 
-from bandits.learner import Learner
 from decisioning.effects import Outgoing
+from decisioning.learners import Learners
 from decisioning.learning import learner_of
 from decisioning.localtime import iso
 from decisioning.plan import plans_of
@@ -61,7 +61,7 @@ def history(count: int, seed: int) -> list[bytes]:
     return records
 
 
-def folded(records: Sequence[bytes]) -> Learner:
+def folded(records: Sequence[bytes]) -> Learners:
     """What a learner knows that was never interrupted."""
     learner = learner_of(PLANS)
     for offset, record in enumerate(records):
