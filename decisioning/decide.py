@@ -28,7 +28,7 @@ from decisioning.events import Event, text
 from decisioning.followups import DECISION_SENT
 from decisioning.learning import UNLEARNED, Advice, Models
 from decisioning.lifecycle import CHANNELS
-from decisioning.localtime import DAY_MS, local
+from decisioning.localtime import DAY_MS
 from decisioning.plan import Plan, by_event
 from decisioning.profile import (
     MAX_PENDING,
@@ -307,7 +307,8 @@ class Decider:
             context["fatigue"] = case.fatigue
         if case.profile.device is not None:
             context[f"device_{case.profile.device.value}"] = 1.0
-        return context | clock(local(case.now_ms, case.zone))
+        context.update(clock(case.now_ms, case.zone))
+        return context
 
     def _still_needed(self, sends: list[Send], now_ms: int) -> list[Send]:
         """Sends that a cooldown counts or an outcome may still be credited to."""
