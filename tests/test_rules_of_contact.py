@@ -255,7 +255,7 @@ def test_a_goal_that_names_a_decision_rewards_no_other() -> None:
 
 
 def test_a_late_reward_is_kept_and_counted() -> None:
-    """After its window a goal still rewards the decision it names, counted as late; without the name it rewards none."""
+    """After its window a goal rewards the decision it names, counted as late; without the name none."""
     setup = config(campaign={"goal": {"event": "Order Completed", "within": "1h"}})
     sent = play([track("10:00", "t1")], setup=setup).decisions[0]["decision_id"]
     for properties, rewarded in (({"decision_id": sent}, True), ({}, False)):
