@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -56,6 +56,7 @@ from features.vector import NAMES, named
 DEFERRED = "deferred:quiet_hours"
 NOT_WORTHWHILE = "not_worthwhile"
 CALENDAR_MS = 8 * DAY_MS  # no calendar window looks back further, whatever the clocks do
+NEUTRAL = dict.fromkeys(NAMES, 0.0)
 CORRECTABLE_MS = 7 * DAY_MS  # how long after its window an outcome that names its decision still finds it
 
 
@@ -222,7 +223,7 @@ class Decider:
         if not open_ms or not has_room(case.profile, slot_bytes(len(open_ms))):
             return False
         shares = {}
-        if self._is_personal(case.profile):
+        if self._may_personalize(case):
             base = week_hour(case.now_ms, case.zone)
             shares = habit(case.profile.engaged, case.now_ms, case.zone, open_ms, base)
         pending.chosen = choose_slot(case, open_ms, shares, Advice(models, case.plan, {}))
@@ -234,7 +235,10 @@ class Decider:
     def _choose(self, work: Work, case: Case, verdict: Verdict, outcome: Outcome, models: Models) -> list[str]:
         """Make all choices and say in `outcome` what they are; the reasons to go with them."""
         choices = outcome.choices
-        outcome.context = self._context(work, case)
+        if self._may_personalize(case):
+            outcome.context = _context(work, case)
+        elif case.plan.marketing:
+            case = _as_stranger(case)
         if not choose_group(choices, case):
             outcome.action = "holdout"
             return ["holdout"]
@@ -292,23 +296,10 @@ class Decider:
             in_stock=stock is None or stock.in_stock,
         )
 
-    def _is_personal(self, profile: Profile) -> bool:
-        """Whether choices may be made from what is known of the person."""
-        given = profile.consent.get("personalization")
+    def _may_personalize(self, case: Case) -> bool:
+        """Whether what is known of the person may have a say in what they are sent."""
+        given = case.profile.consent.get("personalization")
         return self.config.consent.default == "granted" if given is None else bool(given.value)
-
-    def _context(self, work: Work, case: Case) -> dict[str, float]:
-        """Named context of the choices, what is 0 left out; empty without consent to personalization."""
-        if not self._is_personal(case.profile):
-            return {}
-        features = zip(NAMES, work.vector(case.person, case.now_ms).tolist(), strict=True)
-        context = {name: value for name, value in features if value}
-        if case.fatigue:
-            context["fatigue"] = case.fatigue
-        if case.profile.device is not None:
-            context[f"device_{case.profile.device.value}"] = 1.0
-        context.update(clock(case.now_ms, case.zone))
-        return context
 
     def _still_needed(self, sends: list[Send], now_ms: int) -> list[Send]:
         """Sends that a cooldown counts or an outcome may still be credited to."""
@@ -344,6 +335,24 @@ class Decider:
             profile.reservations = [*held, room][-MAX_RESERVATIONS:]
         count_day(profile, outcome.decided_ms, "sends", 1.0)
         work.signal(outcome.person, SENT, outcome.decided_ms, 0.0, CHANNELS.index(channel))
+
+
+def _context(work: Work, case: Case) -> dict[str, float]:
+    """Named context of the choices; what is 0 is left out."""
+    features = zip(NAMES, work.vector(case.person, case.now_ms).tolist(), strict=True)
+    context = {name: value for name, value in features if value}
+    if case.fatigue:
+        context["fatigue"] = case.fatigue
+    if case.profile.device is not None:
+        context[f"device_{case.profile.device.value}"] = 1.0
+    context.update(clock(case.now_ms, case.zone))
+    return context
+
+
+def _as_stranger(case: Case) -> Case:
+    """The same case, where variants and texts read of the person what they would of somebody unknown."""
+    stranger = UserView(case.person, Profile(), case.now_ms, 0.0, lambda: NEUTRAL)
+    return replace(case, env=environment(case.plan, case.env["event"], stranger, case.now_ms))
 
 
 def _cancel(outcome: Outcome, by: Mark | None) -> None:
