@@ -121,7 +121,7 @@ def take_pin(pins: dict[str, Pin], key: bytes | None, value: bytes | None) -> bo
 
 def audited(decision_id: str, campaign: str, action: str, said: Switch | Pin, **more: str | int | None) -> Outgoing:
     """The record in `decision-log` of who paused or resumed a campaign, or pinned a model of it, and why."""
-    record = {
+    record: dict[str, object] = {
         "schema": 1,
         "decision_id": decision_id,
         "campaign": campaign,

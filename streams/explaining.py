@@ -111,12 +111,16 @@ async def _in_kafka(needle: bytes, settings: Settings) -> dict[str, Any] | None:
     owned = [TopicPartition(topic, number) for number in range((await partitions(settings)).get(topic, 0))]
     if not owned:
         return None
-    consumer = AIOKafkaConsumer(**settings.kafka_options(), isolation_level="read_committed", enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(
+        **settings.kafka_options(),
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",  # a reset to the end that is under way may overtake a seek to the beginning
+    )
     try:
         await consumer.start()
         consumer.assign(owned)
         ends = await consumer.end_offsets(owned)
-        await consumer.seek_to_beginning(*owned)
         behind = owned
         while behind := [one for one in behind if await consumer.position(one) < ends[one]]:
             fetched = await consumer.getmany(timeout_ms=FETCH_TIMEOUT_MS, max_records=FETCH_RECORDS)

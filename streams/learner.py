@@ -182,9 +182,9 @@ class Learning:
             return None
         for kept in reversed(await self._log.history(model)):
             with contextlib.suppress(SnapshotError):
-                version = self._learner.versions[self._learner.resume(kept)]
+                self._learner.resume(kept)
                 self._mended[model], self._news = kept, True
-                return version
+                return self._learner.versions[model]
         return 0
 
 

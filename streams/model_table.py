@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import structlog
 
-from bandits.arms import ArmModel
+from bandits.linear import ReadyLinear
 from bandits.propensity_fold import PREFIX
-from bandits.snapshot import Snapshot, SnapshotError, decode
+from bandits.ready import ReadyPolicy
+from bandits.snapshot import SnapshotError, decode
 from decisioning import contexts
 from decisioning.effects import Pin
 from decisioning.learning import UNLEARNED, Learned, Models
@@ -33,11 +34,11 @@ class Prepared:
     learned
         Solved already for the rule of its campaign.
     entropy_bits
-        Of the choice between all arms of somebody of whom nothing is known.
+        Of the choice between all arms for somebody of whom nothing is known; None where the arms differ each time.
     """
 
     learned: Learned
-    entropy_bits: float
+    entropy_bits: float | None
 
     @property
     def version(self) -> int:
@@ -81,7 +82,7 @@ class ModelTable:
         dict
             Key -> its last good snapshot among them; None: it is gone, or no campaign uses it.
         """
-        good: dict[str, tuple[int, Snapshot] | None] = {}
+        good: dict[str, Entry | None] = {}
         for entry in entries:
             key = entry.key.decode(errors="replace")
             if key.startswith(INTERNAL) and not key.startswith(PINNED):
@@ -90,17 +91,17 @@ class ModelTable:
                 good[key] = None
                 continue
             try:
-                good[key] = entry.offset, _named(key.removeprefix(PINNED), entry.value)
+                self._read(key.removeprefix(PINNED), entry.value)
             except SnapshotError as error:
-                self._refused(key, entry.offset, error)
-        loaded: dict[str, Usable | None] = {}
-        for key, found in good.items():
-            try:
-                loaded[key] = None if found is None else self._timed(found[1])
-            except SnapshotError as error:
-                assert found is not None
-                self._refused(key, found[0], error)
-        return loaded
+                self._metrics.snapshots_refused.labels("worker").inc()
+                why = str(error)
+                _log.warning("snapshot refused, the last good one stays", model=key, offset=entry.offset, error=why)
+            else:
+                good[key] = entry
+        return {
+            key: None if entry is None else self._prepare(key.removeprefix(PINNED), entry.value)
+            for key, entry in good.items()
+        }
 
     def adopt(self, loaded: Mapping[str, Usable | None], pins: Mapping[str, Pin]) -> None:
         """Decide with these from now on."""
@@ -129,39 +130,34 @@ class ModelTable:
         for model, prepared in chosen.items():
             if before.get(model) is not prepared:
                 self._metrics.model_version.labels(model).set(prepared.version)
-                if isinstance(prepared, Prepared):
+                if isinstance(prepared, Prepared) and prepared.entropy_bits is not None:
                     self._metrics.policy_entropy.labels(model).set(prepared.entropy_bits)
 
-    def _timed(self, snapshot: Snapshot) -> Usable | None:
+    def _read(self, model: str, value: bytes) -> Learned | Scored | None:
+        """What a snapshot says; None for a model that no campaign uses. Raises `SnapshotError`."""
+        snapshot = decode(value)
+        if snapshot.model != model:
+            raise SnapshotError(f"the snapshot is of {snapshot.model}; expected {model}, as its key says")
+        if model in self._propensities:
+            return Scored.of(snapshot)
+        if model.rpartition("/")[0] not in self._plans:
+            return None
+        return Learned.of(value)[1]
+
+    def _prepare(self, model: str, value: bytes) -> Usable | None:
+        """Solve for the rule of the campaign, which takes milliseconds where there are many arms."""
         started_s = time.perf_counter()
-        prepared = self._prepare(snapshot)
+        read = self._read(model, value)
+        if not isinstance(read, Learned):
+            return read
+        ready = read.ready(self._plans[model.rpartition("/")[0]].spec)
+        prepared = Prepared(read, _entropy_bits(ready))
         self._metrics.snapshot_prepare_seconds.observe(time.perf_counter() - started_s)
         return prepared
 
-    def _prepare(self, snapshot: Snapshot) -> Usable | None:
-        """Solve for the rule of the campaign; None where there is no such campaign or propensity model."""
-        if snapshot.model in self._propensities:
-            return Scored.of(snapshot)
-        plan = self._plans.get(snapshot.model.rpartition("/")[0])
-        if plan is None or snapshot.kind != "arms":
-            return None
-        if snapshot.context_version != contexts.VERSION:
-            raise SnapshotError(f"it is of context {snapshot.context_version}; expected {contexts.VERSION}")
-        model = ArmModel.from_bytes(snapshot.data)
-        if model.width != contexts.WIDTH:
-            raise SnapshotError(f"it has {model.width} numbers of context; expected {contexts.WIDTH}")
-        learned = Learned(snapshot.version, model)
-        arms = list(model.tried())
-        shares = learned.ready(plan.spec).probabilities(arms, np.zeros(model.width)) if arms else np.ones(1)
-        return Prepared(learned, float(-(shares * np.log2(shares)).sum()))
 
-    def _refused(self, key: str, offset: int, error: SnapshotError) -> None:
-        self._metrics.snapshots_refused.labels("worker").inc()
-        _log.warning("snapshot refused, the last good one stays", model=key, offset=offset, error=str(error))
-
-
-def _named(model: str, value: bytes) -> Snapshot:
-    snapshot = decode(value)
-    if snapshot.model != model:
-        raise SnapshotError(f"the snapshot is of {snapshot.model}; expected {model}, as its key says")
-    return snapshot
+def _entropy_bits(ready: ReadyPolicy | ReadyLinear) -> float | None:
+    if not isinstance(ready, ReadyPolicy) or not ready.slots:
+        return None
+    shares = ready.probabilities(list(ready.slots), np.zeros(contexts.WIDTH))
+    return float(-(shares * np.log2(shares)).sum())

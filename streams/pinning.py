@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Final
 
 import typer
 
-from bandits.arms import ArmModel
+from bandits.propensity_fold import KIND
 from bandits.snapshot import SnapshotError, decode
 from decisioning import broadcast
 from decisioning.durations import spell
 from decisioning.effects import Outgoing, Pin
+from decisioning.learning import Learned
 from decisioning.scoring import Scored
 from streams.control import Session, carried_out, checked_words, now, record_id
 from streams.failure import NO, WRONG_USE, Failure
@@ -108,10 +109,10 @@ def _check(model: str, version: int, value: bytes) -> None:
     """See that what is to be used can be."""
     try:
         snapshot = decode(value)
-        if snapshot.kind == "arms":
-            ArmModel.from_bytes(snapshot.data)
-        if snapshot.kind == "propensity":
+        if snapshot.kind == KIND:
             Scored.of(snapshot)
+        else:
+            Learned.of(value)
     except SnapshotError as error:
         raise Failure(f"version {version} of {model} cannot be read: {error}; choose another one", NO) from None
 
