@@ -36,6 +36,7 @@ lint: $(INSTALLED) ## style, types and the direction of imports
 bench: services ## the core by stage, the same job by others, two workers of which one is killed (ARGS=--quick: 3 minutes)
 	@mkdir -p out/bench
 	@$(BIN)/python -m benchmarks.core $(ARGS) | tee out/bench/core.txt
+	@$(BIN)/python -m benchmarks.propensity | tee out/bench/propensity.txt
 	@$(BIN)/python -m benchmarks.compare $(ARGS)
 	@$(BIN)/python -m benchmarks.failover $(ARGS) | tee out/bench/failover.txt
 

@@ -35,7 +35,7 @@ MAX_WAITING: Final = 50_000
 """Examples of a label that wait; beyond it every second one is let go, chosen by a hash, and from then on not taken."""
 MAX_THIN: Final = 32
 MIN_NEW, MAX_NEW = 32, 4_096
-"""Examples between two snapshots: 2 % of those learned, within these bounds."""
+"""Examples between two snapshots: 5 % of those learned, within these bounds."""
 MAX_WINDOW: Final = timedelta(days=400)
 _LARGEST: Final = 1e15
 
@@ -310,7 +310,7 @@ def _fitting(found: Snapshot, version: int) -> Snapshot:
 
 def _next(examples: int) -> int:
     """At how many examples the next snapshot is made."""
-    return examples + min(max(examples // 50, MIN_NEW), MAX_NEW)
+    return examples + min(max(examples // 20, MIN_NEW), MAX_NEW)
 
 
 def _kept(decision_id: str, thin: int) -> bool:
@@ -328,8 +328,8 @@ def _complete(record: _Record) -> bool:
     return mature_at is not None and mature_at.tzinfo is not None and mature_at - record.at <= MAX_WINDOW
 
 
-def _ms(time: datetime) -> float:
-    return time.timestamp() * 1e3
+def _ms(at: datetime) -> float:
+    return at.timestamp() * 1e3
 
 
 def _rounded(number: float) -> float | None:

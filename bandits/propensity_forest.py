@@ -22,8 +22,8 @@ MAX_DEPTH: Final = 8
 EXPORT_EVERY: Final = 64
 """Examples between exports."""
 FIRST: Final = 512.0
-SHARE: Final = 1.0 / 64.0
-"""The first 512 examples may be learned, of the later ones so many: a forest costs 20 times as much as all the rest."""
+SHARE: Final = 1.0 / 100.0
+"""The first 512 examples may be learned, then one in 100: a forest costs as much for one as the rest for 50."""
 PATIENCE: Final = 32.0
 BALANCE: Final = 3
 SLACK: Final = 8

@@ -245,7 +245,7 @@ def _packed(**arrays: NDArray[Any]) -> dict[str, _Array]:
         name: _Array(
             f"{array.dtype.kind}{array.dtype.itemsize}",
             list(array.shape),
-            zlib.compress(np.ascontiguousarray(array).tobytes(), 6),
+            zlib.compress(np.ascontiguousarray(array).tobytes(), 1),
         )
         for name, array in arrays.items()
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -29,7 +29,7 @@ from decisioning.events import Event, text
 from decisioning.followups import DECISION_SENT
 from decisioning.learning import UNLEARNED, Advice, Models
 from decisioning.lifecycle import CHANNELS
-from decisioning.localtime import DAY_MS, local
+from decisioning.localtime import DAY_MS
 from decisioning.plan import Plan, by_event
 from decisioning.profile import (
     MAX_PENDING,
@@ -57,6 +57,7 @@ from features.vector import NAMES, named
 DEFERRED = "deferred:quiet_hours"
 NOT_WORTHWHILE = "not_worthwhile"
 CALENDAR_MS = 8 * DAY_MS  # no calendar window looks back further, whatever the clocks do
+NEUTRAL = dict.fromkeys(NAMES, 0.0)
 CORRECTABLE_MS = 7 * DAY_MS  # how long after its window an outcome that names its decision still finds it
 
 
@@ -176,15 +177,15 @@ class Decider:
             now_ms,
             fatigue,
             lambda: named(work.vector(person, now_ms)),
-            lambda: self._predicted(work, person, moment),
+            lambda: self._predicted(work, person, moment, fatigue),
         )
 
-    def _predicted(self, work: Work, person: str, moment: Moment) -> dict[str, float]:
+    def _predicted(self, work: Work, person: str, moment: Moment, fatigue: float) -> dict[str, float]:
         """What propensity models say of a person."""
-        if self.propensities is None:
-            return {}
         profile, now_ms = work.profile(person), moment.now_ms
-        context = self._context(work, person, now_ms, zone_of(self.config, profile))
+        if self.propensities is None or not self._may_personalize(profile):
+            return {}
+        context = _context(work, person, now_ms, zone_of(self.config, profile), fatigue)
         return self.propensities.scores(profile, context, now_ms, moment.models)
 
     def _credit(self, work: Work, person: str, event: str, reward: Reward, moment: Moment) -> None:
@@ -253,7 +254,7 @@ class Decider:
         if not open_ms or not has_room(case.profile, slot_bytes(len(open_ms))):
             return False
         shares = {}
-        if self._is_personal(case.profile):
+        if self._may_personalize(case.profile):
             base = week_hour(case.now_ms, case.zone)
             shares = habit(case.profile.engaged, case.now_ms, case.zone, open_ms, base)
         pending.chosen = choose_slot(case, open_ms, shares, Advice(models, case.plan, {}))
@@ -265,11 +266,11 @@ class Decider:
     def _choose(self, work: Work, case: Case, verdict: Verdict, outcome: Outcome, models: Models) -> list[str]:
         """Make all choices and say in `outcome` what they are; the reasons to go with them."""
         choices = outcome.choices
-        outcome.context = self._context(work, case.person, case.now_ms, case.zone)
-        if self.propensities is not None:
-            predicted = self.propensities.scores(case.profile, outcome.context, case.now_ms, models)
-            outcome.context |= {f"propensity_{label}": p for label, p in predicted.items()}
-            choices.versions |= models.versions_of(predicted)
+        if self._may_personalize(case.profile):
+            outcome.context = _context(work, case.person, case.now_ms, case.zone, case.fatigue)
+            self._predict(case, outcome, models)
+        elif case.plan.marketing:
+            case = _as_stranger(case)
         if not choose_group(choices, case):
             outcome.action = "holdout"
             return ["holdout"]
@@ -327,24 +328,17 @@ class Decider:
             in_stock=stock is None or stock.in_stock,
         )
 
-    def _is_personal(self, profile: Profile) -> bool:
-        """Whether choices may be made from what is known of the person."""
+    def _may_personalize(self, profile: Profile) -> bool:
+        """Whether what is known of the person may have a say in what they are sent."""
         given = profile.consent.get("personalization")
         return self.config.consent.default == "granted" if given is None else bool(given.value)
 
-    def _context(self, work: Work, person: str, now_ms: int, zone: ZoneInfo) -> dict[str, float]:
-        """Named context of the choices, what is 0 left out; empty without consent to personalization."""
-        profile = work.profile(person)
-        if not self._is_personal(profile):
-            return {}
-        features = zip(NAMES, work.vector(person, now_ms).tolist(), strict=True)
-        context = {name: value for name, value in features if value}
-        fatigue = fatigue_of(self.config, profile, now_ms)
-        if fatigue:
-            context["fatigue"] = fatigue
-        if profile.device is not None:
-            context[f"device_{profile.device.value}"] = 1.0
-        return context | clock(local(now_ms, zone))
+    def _predict(self, case: Case, outcome: Outcome, models: Models) -> None:
+        """Let the choices know what propensity models say."""
+        if self.propensities is not None:
+            predicted = self.propensities.scores(case.profile, outcome.context, case.now_ms, models)
+            outcome.context |= {f"propensity_{label}": p for label, p in predicted.items()}
+            outcome.choices.versions |= models.versions_of(predicted)
 
     def _still_needed(self, sends: list[Send], now_ms: int) -> list[Send]:
         """Sends that a cooldown counts or an outcome may still be credited to."""
@@ -384,6 +378,24 @@ class Decider:
             profile.reservations = [*held, room][-MAX_RESERVATIONS:]
         count_day(profile, outcome.decided_ms, "sends", 1.0)
         work.signal(outcome.person, SENT, outcome.decided_ms, 0.0, CHANNELS.index(channel))
+
+
+def _context(work: Work, person: str, now_ms: int, zone: ZoneInfo, fatigue: float) -> dict[str, float]:
+    """Named context of the choices; what is 0 is left out."""
+    profile, features = work.profile(person), zip(NAMES, work.vector(person, now_ms).tolist(), strict=True)
+    context = {name: value for name, value in features if value}
+    if fatigue:
+        context["fatigue"] = fatigue
+    if profile.device is not None:
+        context[f"device_{profile.device.value}"] = 1.0
+    context.update(clock(now_ms, zone))
+    return context
+
+
+def _as_stranger(case: Case) -> Case:
+    """The same case, where variants and texts read of the person what they would of somebody unknown."""
+    stranger = UserView(case.person, Profile(), case.now_ms, 0.0, lambda: NEUTRAL)
+    return replace(case, env=environment(case.plan, case.env["event"], stranger, case.now_ms))
 
 
 def _cancel(outcome: Outcome, by: Mark | None) -> None:

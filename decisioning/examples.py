@@ -61,5 +61,7 @@ def _records(
             record["delta"] = reward
         if pseudonym is not None:
             record["pseudonym"] = pseudonym
-        found.append(Outgoing(policy.encode(), orjson.dumps(record | (correcting or {}))))
+        if correcting is not None:
+            record.update(correcting)
+        found.append(Outgoing(policy.encode(), orjson.dumps(record)))
     return found

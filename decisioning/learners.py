@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -40,6 +40,7 @@ class Learners:
         self.propensities = PropensityFold(labels, FEATURES)
         self._names = frozenset(PREFIX + label for label in labels)
         self._decoder = msgspec.json.Decoder(_Routed)
+        self._versions = ChainMap(policies.versions, self.propensities.versions)
         self.offset = 0
 
     @property
@@ -60,7 +61,7 @@ class Learners:
     @property
     def versions(self) -> Mapping[str, int]:
         """Model -> offset after the last example its latest snapshot has seen."""
-        return self.policies.versions | self.propensities.versions
+        return self._versions
 
     @property
     def since(self) -> int | None:

@@ -105,6 +105,10 @@ class Models:
         self._learned = {} if learned is None else learned
         self._scored = {} if scored is None else scored
 
+    def __bool__(self) -> bool:
+        """Whether anything was learned."""
+        return bool(self._learned)
+
     def of(self, policy: str) -> Learned | None:
         """The model of a policy, None where there is none."""
         return self._learned.get(policy)
@@ -141,12 +145,13 @@ class Advice:
 
     def probabilities(self, choice: str, arms: Sequence[str]) -> dict[str, float] | None:
         """Probability of each eligible arm of a choice; None where nothing was learned or there is no choice."""
-        ready = self._asked(choice, arms)
-        if not isinstance(ready, ReadyPolicy):
+        learned = self._asked(choice, arms)
+        ready = None if learned is None else learned.ready(self.plan.spec)
+        if learned is None or not isinstance(ready, ReadyPolicy):
             return None
         if self._vector is None:
             self._vector = contexts.vector_of(self.context)
-        return dict(zip(arms, ready.probabilities(arms, self._vector).tolist(), strict=True))
+        return self._noted(choice, learned, arms, ready.probabilities(arms, self._vector))
 
     def hours(
         self, choice: str, arms: Sequence[str], base: int, shares: Mapping[str, float]
@@ -158,20 +163,22 @@ class Advice:
         base, shares
             Hour of the week in which `now` lies, and the person's own habit by arm: see `slots`.
         """
-        ready = self._asked(choice, arms)
-        if not isinstance(ready, ReadyLinear):
+        learned = self._asked(choice, arms)
+        ready = None if learned is None else learned.ready(self.plan.spec)
+        if learned is None or not isinstance(ready, ReadyLinear):
             return None
-        return dict(zip(arms, ready.probabilities(slots.rows_of(arms, base, shares)).tolist(), strict=True))
+        return self._noted(choice, learned, arms, ready.probabilities(slots.rows_of(arms, base, shares)))
 
-    def _asked(self, choice: str, arms: Sequence[str]) -> ReadyPolicy | ReadyLinear | None:
-        """What has something to say about a choice; noted among `versions`."""
-        policy, spec = f"{self.plan.id}/{choice}", self.plan.spec
-        learned = self.models.of(policy)
-        if learned is None or len(arms) == 1 or spec.algorithm == "uniform" or not learned.outcomes:
+    def _asked(self, choice: str, arms: Sequence[str]) -> Learned | None:
+        """The model that has something to say about a choice."""
+        if len(arms) == 1 or not self.models or self.plan.spec.algorithm == "uniform":
             return None
-        ready = learned.ready(spec)
-        self.versions[policy] = learned.version
-        return ready
+        learned = self.models.of(f"{self.plan.id}/{choice}")
+        return learned if learned is not None and learned.outcomes else None
+
+    def _noted(self, choice: str, learned: Learned, arms: Sequence[str], found: Floats) -> dict[str, float]:
+        self.versions[f"{self.plan.id}/{choice}"] = learned.version
+        return dict(zip(arms, found.tolist(), strict=True))
 
 
 def rule_of(spec: PolicySpec) -> dict[str, Any]:

@@ -73,11 +73,18 @@ def _never_known(config: Config) -> Iterator[Oddity]:
         for slot, variants in campaign.variants.items():
             conditions += [((*path, "variants", slot, i, "when"), one.when) for i, one in enumerate(variants)]
     for where, condition in conditions:
-        for asked in () if condition is None else expressions.compile(condition).paths:
+        for asked in () if condition is None else _paths_of(condition):
             label = asked[2] if asked[:2] == _PROPENSITY and len(asked) > len(_PROPENSITY) else None
             if label is not None and label not in learned:
                 remedy = 'add "propensity: {}"' if not learned else f'add "{label}" to the models of propensity'
                 yield where, f"{'.'.join(asked)} is never known: no model of it is learned", remedy
+
+
+def _paths_of(condition: str) -> tuple[tuple[str, ...], ...]:
+    try:
+        return expressions.compile(condition).paths
+    except expressions.ExpressionError:  # it is told elsewhere
+        return ()
 
 
 def _forgotten(path: FieldPath, what: str, kept_ms: int) -> Oddity:

@@ -32,7 +32,6 @@ from decisioning.localtime import DAY_MS, iso
 from decisioning.names import PROPENSITIES
 from decisioning.plan import Plan
 from decisioning.profile import Profile
-from decisioning.scoring import FEATURES
 from decisioning.tracking import Awaiting, Tracked
 
 OPEN, CLICK, CONVERT, UNSUBSCRIBE, CHURN = PROPENSITIES
@@ -96,11 +95,12 @@ class Propensities:
         tracked.close(at_ms)
         shared = scoring.shared(profile, context, at_ms)
         until = {label: at_ms + window_ms for label, window_ms in self._windows(plan, channel).items()}
+        others = _named(scoring.SHARED, shared)
         found = []
         for label, until_ms in until.items():
-            row = zip(FEATURES, scoring.row(profile, label, shared), strict=True)
+            own = _named(scoring.OWN, scoring.own(profile, label))
             record = _record(decision_id, label, at_ms, pseudonym) | {
-                "context": {name: value for name, value in row if value},
+                "context": orjson.Fragment(b"{" + b",".join(part for part in (own, others) if part) + b"}"),
                 "reward": float(label == CHURN),
                 "correction": False,
                 "mature_at": iso(until_ms),
@@ -190,6 +190,11 @@ def _lapse(tracked: Tracked, now_ms: int) -> None:
         if one.until.get(CHURN, now_ms) < now_ms:
             del one.until[CHURN]
             tracked.count(CHURN, successes=1.0, trials=1.0)
+
+
+def _named(names: Sequence[str], values: Sequence[float]) -> bytes:
+    """What is not 0, as the inside of a JSON object."""
+    return orjson.dumps({name: value for name, value in zip(names, values, strict=True) if value})[1:-1]
 
 
 def _is_alive(event: Event) -> bool:

@@ -239,6 +239,9 @@ class Example(_Record):
     reward: float
     correction: bool
     delta: float | None = Field(default=None, description="Of a correction: what to add to the reward.")
+    mature_at: AwareDatetime | None = Field(
+        default=None, description="Of a propensity model's: when its label is known."
+    )
     sent_at: AwareDatetime | None = Field(default=None, description="Of a correction: `at` of the example itself.")
     forget: bool = Field(default=False, description="Of a correction: the person was erased, the example goes, too.")
     pseudonym: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,32}:[0-9a-f]{32}$")] | None = Field(

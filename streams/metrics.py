@@ -107,13 +107,7 @@ class Metrics:
         self.model_logloss = self._gauge(
             "model_logloss", "Log-loss of a propensity model on examples it had not learned yet.", "model"
         )
-        self.drift = Counter(
-            "drift",
-            "Alarms that a propensity model predicts worse than it did.",
-            ("model",),
-            namespace=NAMESPACE,
-            registry=registry,
-        )
+        self.drift = self._counter("drift", "Alarms that a propensity model predicts worse than it did.", "model")
         self.snapshots_refused = Counter(
             "snapshots_refused",
             "Snapshots that cannot be used, by who had to: the last good one stays.",
@@ -127,9 +121,7 @@ class Metrics:
         self.examples_learned = Counter(
             "examples_learned", "Examples and corrections learned from.", namespace=NAMESPACE, registry=registry
         )
-        self.examples_refused = Counter(
-            "examples_refused", "Examples not learned from.", ("reason",), namespace=NAMESPACE, registry=registry
-        )
+        self.examples_refused = self._counter("examples_refused", "Examples not learned from.", "reason")
         self.snapshots_published = Counter(
             "snapshots_published", "Snapshots published to models.", namespace=NAMESPACE, registry=registry
         )
@@ -144,6 +136,9 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
         return Histogram(name, text, labels, namespace=NAMESPACE, buckets=buckets, registry=self.registry)
+
+    def _counter(self, name: str, text: str, label: str) -> Counter:
+        return Counter(name, text, (label,), namespace=NAMESPACE, registry=self.registry)
 
     def _gauge(self, name: str, text: str, label: str = "partition") -> Gauge:
         return Gauge(name, text, (label,), namespace=NAMESPACE, registry=self.registry)

@@ -29,6 +29,7 @@ from decisioning.profile import (
     remember,
     remember_mark,
 )
+from decisioning.tracking import Awaiting, Tracked
 from tests.play import at, config, identify, play_raw, track
 
 GOLDEN = Path(__file__).parent / "golden" / "profile-v1.hex"
@@ -79,6 +80,7 @@ FULL = Profile(
     totals=[1.0, 2.5, 0.0, 0.0, 3.0],
     device=Trait(22, "mobile"),
     engaged=[23],
+    tracked=Tracked([Awaiting("d1", "email", 21, {"open": 24})], {"open": [1.0, 2.0]}),
 )
 FIRST = structs.replace(
     FULL,
@@ -86,6 +88,7 @@ FIRST = structs.replace(
     sends=[structs.replace(FULL.sends[0], credited=[], reward=None, cost=None, slot={})],
     device=None,
     engaged=[],
+    tracked=None,
 )
 """What the first release could say of it."""
 

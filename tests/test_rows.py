@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from features.rows import (
+    AWAITED,
     ERASED,
     KNOWN,
     MOVED,
@@ -43,7 +44,7 @@ rows_of_any_kind = st.builds(
     row,
     count=st.one_of(st.integers(0, 3 * RING), st.integers(0, 2**64 - 1)),
     at_ms=st.floats(0, 9e12),
-    flags=st.integers(0, MOVED | ERASED | KNOWN),
+    flags=st.integers(0, MOVED | ERASED | KNOWN | AWAITED),
     zone=st.integers(0, 2**32 - 1),
     first=st.floats(0, 1e30),
 )
@@ -103,7 +104,7 @@ def _with(name: str, value: float) -> bytes:
         _with("at_ms", float("nan")),
         _with("at_ms", -1.0),
         _with("at_ms", 1e300),
-        _with("flags", 8),
+        _with("flags", 16),
         _with("ring", 0),
     ],
 )

@@ -254,6 +254,18 @@ def test_a_goal_that_names_a_decision_rewards_no_other() -> None:
         assert played.counts["unattributed_rewards_total",] == (not rewarded)
 
 
+def test_a_late_reward_is_kept_and_counted() -> None:
+    """After its window a goal rewards the decision it names, counted as late; without the name none."""
+    setup = config(campaign={"goal": {"event": "Order Completed", "within": "1h"}})
+    sent = play([track("10:00", "t1")], setup=setup).decisions[0]["decision_id"]
+    for properties, rewarded in (({"decision_id": sent}, True), ({}, False)):
+        played = play(
+            [track("10:00", "t1"), track("14:00", "buy", "Order Completed", properties=properties)], setup=setup
+        )
+        assert [example["delta"] for example in played.examples if example["correction"]] == [1.0] * 3 * rewarded
+        assert played.counts["late_rewards_total", "cart"] == rewarded
+
+
 def test_addresses_stay_out_of_the_log_and_examples() -> None:
     """The address and the text are in `decisions` alone."""
     setup = config(campaign={"variants": {"subject": [{"id": "a", "text": "{{ user.email }}"}]}})
@@ -268,6 +280,24 @@ def test_without_personalization_consent_the_context_is_neutral() -> None:
     views = [track("09:30", "v", "Product Viewed", properties={"price": 10})]
     assert play([*views, track("10:00", "t1")]).log[0]["context"] != {}
     assert play([refuse, *views, track("10:00", "t1")]).log[0]["context"] == {}
+
+
+def test_without_personalization_consent_marketing_reads_nothing_of_the_person() -> None:
+    """Variants and texts find of the person what they would of somebody unknown; a transactional text may name them."""
+    known = identify("09:00", "i", traits={"first_name": "Ann", "consent": {"personalization": False}})
+    order = track("09:30", "o", "Order Completed", properties={"revenue": 10})
+    hello = "{{ user.first_name | default: 'you' }}, {{ user.orders_total }}"
+    texts = [{"id": "all", "text": hello}, {"id": "buyers", "text": "again", "when": "user.orders_total > 0"}]
+    said = {
+        kind: play(
+            [known, order, track("10:00", "t1")], setup=config(campaign={"kind": kind, "variants": {"subject": texts}})
+        )
+        for kind in ("marketing", "transactional")
+    }
+    assert said["marketing"].decisions[0]["content"]["subject"] == "you, 0"
+    assert said["marketing"].log[0]["arms"]["subject"] == {"all": 1.0}
+    assert len(said["transactional"].log[0]["arms"]["subject"]) == 2
+    assert "you" not in str([one["content"] for one in said["transactional"].decisions])
 
 
 def test_an_arm_that_cannot_be_rendered_sleeps() -> None:
