@@ -45,6 +45,7 @@ LOG_RATIO_SD: Final = 0.4  # effects the mixture is tuned to: a rate that is a t
 MIN_PAYERS: Final = 40  # people with a value that is not 0, in each group: with 10 the sequence misses 10 %, not 5 %
 TUNED_PEOPLE: Final = 10_000.0  # sample size at which the asymptotic sequence is narrowest
 MIN_BEFORE: Final = 100  # people seen before a slope on earlier values is believed
+MAX_VALUE: Final = 1e100  # its square is still far from the largest double
 _RATE_SHARE: Final = 0.1  # of alpha, spent on the rate of both groups together
 _BISECTIONS: Final = 60
 
@@ -216,17 +217,7 @@ def value_lift(
     ValueError
         `share` or `alpha` is not between 0 and 1, lengths differ, or a number is not finite.
     """
-    _between(share=share, alpha=alpha)
-    path = value_path(treated, value, share, before)
-    if path.payers < MIN_PAYERS:
-        return Lift(NOTHING, NOTHING)
-    people = len(value)
-    a, b = path.treated[:people], path.held[:people]
-    width = _asymptotic_width(people, alpha)
-    mean_a, mean_b = float(a.mean()), float(b.mean())
-    reach = width * float(np.std(a - b))
-    difference = Interval(mean_a - mean_b - reach, mean_a - mean_b, mean_a - mean_b + reach)
-    return Lift(difference, _fieller(a, b, width), path.adjusted)
+    return value_path(treated, value, share, before).lift(len(value), alpha)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,32 +229,47 @@ class ValuePath:
     treated, held
         float64[n], one per person.
     payers
-        People with a value in the smaller group.
+        int64[n]: people with a value so far, of the group that has fewer of them.
     adjusted
-        Whether values before were in use at the end.
+        bool[n]: whether values before were in use.
     """
 
     treated: Floats
     held: Floats
-    payers: int
-    adjusted: bool
+    payers: NDArray[np.int64]
+    adjusted: NDArray[np.bool_]
+
+    def lift(self, people: int, alpha: float = ALPHA) -> Lift:
+        """What is known after the first so many people."""
+        _between(alpha=alpha)
+        if people == 0 or self.payers[people - 1] < MIN_PAYERS:
+            return Lift(NOTHING, NOTHING)
+        a, b = self.treated[:people], self.held[:people]
+        width = _asymptotic_width(people, alpha)
+        mid = float(a.mean() - b.mean())
+        reach = width * float(np.std(a - b))
+        return Lift(Interval(mid - reach, mid, mid + reach), _fieller(a, b, width), bool(self.adjusted[people - 1]))
 
 
 def value_path(treated: NDArray[np.bool_], value: Floats, share: float, before: Floats | None = None) -> ValuePath:
-    """Pseudo-outcomes of people in their order; means and slopes in them are those of the people before [3]_."""
+    """Pseudo-outcomes of people in their order; means and slopes in them are those of the people before [3]_.
+
+    Parameters and errors are those of `value_lift`, which asks it once; ask it for as many looks as wanted.
+    """
+    _between(share=share)
     treated, value = np.asarray(treated, np.bool_), _finite("value", value)
     if len(treated) != len(value) or (before is not None and len(before) != len(value)):
         raise ValueError(f"{len(treated)} groups and {len(value)} values; expected one of each per person")
     a, b = _pseudo_outcomes(treated, value, np.zeros(len(value)), share)
-    adjusted = False
+    use = np.zeros(len(value), np.bool_)
     if before is not None:
         shift = _predicted(treated, value, _finite("before", before))
         better_a, better_b = _pseudo_outcomes(treated, value, shift, share)
         use = _earlier(np.square(better_a - better_b)) < _earlier(np.square(a - b))
         a, b = np.where(use, better_a, a), np.where(use, better_b, b)
-        adjusted = bool(len(use) and use[-1])
-    payers = min(int(np.count_nonzero(value[treated])), int(np.count_nonzero(value[~treated])))
-    return ValuePath(a, b, payers, adjusted)
+    paid = value != 0.0
+    payers = np.minimum(np.cumsum(treated & paid), np.cumsum(~treated & paid))
+    return ValuePath(a, b, payers, use)
 
 
 def _pseudo_outcomes(treated: NDArray[np.bool_], value: Floats, shift: Floats, share: float) -> tuple[Floats, Floats]:
@@ -406,6 +412,6 @@ def _between(**numbers: float) -> None:
 
 def _finite(name: str, values: Floats) -> Floats:
     found = np.asarray(values, np.float64)
-    if found.ndim != 1 or not np.isfinite(found).all():
-        raise ValueError(f"{name} has numbers that are not finite, or more than one dimension; drop or mend them")
+    if found.ndim != 1 or not (np.abs(found) <= MAX_VALUE).all():  # what is not a number is not either
+        raise ValueError(f"{name} has numbers that are not finite or beyond {MAX_VALUE:g}; drop or mend them")
     return found

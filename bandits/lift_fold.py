@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 import orjson
 
-from bandits.lift import ALPHA, NOTHING, Count, Interval, is_mismatched, mismatch_evidence, rate_lift
+from bandits.lift import ALPHA, NOTHING, Count, Interval, Lift, is_mismatched, mismatch_evidence, rate_lift
 
 ARMS: Final = ("treatment", "holdout")
 SUFFIX: Final = "/holdout"
@@ -108,14 +108,19 @@ class Trial:
     latest: str = ""
     groups: tuple[Group, Group] = field(default_factory=lambda: (Group(), Group()))
 
-    def lift(self) -> Interval:
-        """Rate of treatment - rate of holdout."""
+    def lift(self) -> Lift:
+        """Rate of treatment against rate of holdout."""
         treated, held = self.groups
         # Each level is a sequence of its own, and all of them together may miss with probability alpha: sum 6/(pi n)^2.
         level = 1 + treated.level + held.level
         alpha = ALPHA * 6.0 / (math.pi * level) ** 2
         kept = self.share * 2.0**-treated.level, (1.0 - self.share) * 2.0**-held.level
-        return rate_lift(treated.count, held.count, kept[0] / sum(kept), alpha).difference
+        return rate_lift(treated.count, held.count, kept[0] / sum(kept), alpha)
+
+    def is_mismatched(self) -> bool:
+        """Whether the groups' sizes contradict the share."""
+        treated, held = self.groups
+        return is_mismatched(mismatch_evidence(treated.people, held.people, self.share))
 
 
 class LiftFold:
@@ -180,15 +185,12 @@ class LiftFold:
     def bounds(self, campaign: str) -> Interval:
         """Share of people who reached the goal, treatment - holdout, at 95 % over all times; of the latest share."""
         trial = self.trial(campaign)
-        return NOTHING if trial is None else trial.lift()
+        return NOTHING if trial is None else trial.lift().difference
 
     def mismatch(self, campaign: str) -> float:
         """1.0 where the groups' sizes contradict the share (sample-ratio mismatch), else 0.0."""
         trial = self.trial(campaign)
-        if trial is None:
-            return 0.0
-        treated, held = trial.groups
-        return float(is_mismatched(mismatch_evidence(treated.people, held.people, trial.share)))
+        return float(trial is not None and trial.is_mismatched())
 
     def trial(self, campaign: str) -> Trial | None:
         """The trial that has the latest example."""
