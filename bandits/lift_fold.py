@@ -3,9 +3,10 @@
 A holdout is a policy with two arms, so its examples and corrections say what treatment does: a unit is a person where
 examples carry a pseudonym, else a decision, and it counts as having done it while its rewards add up to more than 0.
 
-What is kept is a function of the set of records, so that neither order nor delay matters. It is bounded: where a group
-outgrows its room, every other person is dropped, by a hash of who they are and of nothing else, again and again. Before
-that all is exact; after it the groups are fair samples, and the share of the treated among those kept is put right.
+What is kept is a function of the set of records, so that neither order nor delay matters, and a record that takes an
+example back (its person was erased) leaves what there was without both. It is bounded: where a group outgrows its room,
+every other person is dropped, by a hash of who they are and of nothing else, again and again. Before that all is exact;
+after it the groups are fair samples, and the share of the treated among those kept is put right.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from bandits.lift import ALPHA, NOTHING, Count, Interval, Lift, is_mismatched, m
 ARMS: Final = ("treatment", "holdout")
 SUFFIX: Final = "/holdout"
 SCHEMA: Final = 1
-MAX_PEOPLE: Final = 8192  # of a group; about 90 KB of it in a snapshot
+MAX_PEOPLE: Final = 8192  # of a group; about 130 KB of it in a snapshot
 MAX_SHARES: Final = 2  # of a campaign: the one in force, and one that is coming or going
-MAX_CAMPAIGNS: Final = 200  # 1.8 MB of memory each, where both groups are full
+MAX_CAMPAIGNS: Final = 200  # 2.5 MB of memory each, where both groups are full
 DIGITS: Final = 9  # a share is told from another by so many
 SETTLED: Final = 1e-9  # rewards that were taken back again add up to less than this
 _BITS: Final = 64
+_NUMBERS, _COUNTS = np.dtype(">u8"), np.dtype(">i4")
 
 
 class SnapshotError(ValueError):
@@ -46,6 +48,7 @@ class _Example(msgspec.Struct):
     reward: float = 0.0
     correction: bool = False
     delta: float = 0.0
+    forget: bool = False
     pseudonym: str | None = None
     at: str = ""
 
@@ -53,10 +56,16 @@ class _Example(msgspec.Struct):
     def earned(self) -> float:
         return self.delta if self.correction else self.reward
 
+    @property
+    def decisions(self) -> int:
+        """How many more decisions a person has by it."""
+        return -1 if self.forget else 0 if self.correction else 1
+
 
 class _Arm(msgspec.Struct):
     level: int
     people: str  # base64 of their sorted 64-bit numbers
+    decisions: str  # base64 of 32-bit numbers, one of each
     earned: dict[str, float]  # number -> sum of rewards, where it is not 0
 
 
@@ -75,29 +84,46 @@ class _Snapshot(msgspec.Struct):
 
 @dataclass(slots=True)
 class Group:
-    """The people of one arm: those whose number, a hash, is below 2^(64 - level)."""
+    """The people of one arm: those whose number, a hash, is below 2^(64 - level).
+
+    Attributes
+    ----------
+    decisions
+        Number -> decisions about the person; 0 where only a correction was seen so far.
+    earned
+        Number -> sum of their rewards, of the same people.
+    """
 
     level: int = 0
+    decisions: dict[int, int] = field(default_factory=dict)
     earned: dict[int, float] = field(default_factory=dict)
 
-    def add(self, number: int, reward: float) -> None:
-        """Count a person, and add to what their decisions earned."""
+    def add(self, number: int, decisions: int, earned: float) -> None:
+        """Add to a person's decisions and to what those earned; who has neither is forgotten."""
         if number >> (_BITS - self.level):
             return
-        self.earned[number] = self.earned.get(number, 0.0) + reward
-        while len(self.earned) > MAX_PEOPLE:
+        decisions += self.decisions.get(number, 0)
+        earned += self.earned.get(number, 0.0)
+        if not decisions and abs(earned) < SETTLED:
+            self.decisions.pop(number, None)
+            self.earned.pop(number, None)
+            return
+        self.decisions[number], self.earned[number] = decisions, earned
+        while len(self.decisions) > MAX_PEOPLE:
             self.level += 1
-            self.earned = {n: total for n, total in self.earned.items() if not n >> (_BITS - self.level)}
+            for dropped in [each for each in self.decisions if each >> (_BITS - self.level)]:
+                del self.decisions[dropped], self.earned[dropped]
 
     @property
     def count(self) -> Count:
         """People kept, and how many of them did it."""
-        return Count(len(self.earned), sum(total > SETTLED for total in self.earned.values()))
+        here = [self.earned[number] > SETTLED for number, decisions in self.decisions.items() if decisions > 0]
+        return Count(len(here), sum(here))
 
     @property
     def people(self) -> int:
         """People there are, about; exact while all are kept."""
-        return len(self.earned) << self.level
+        return self.count.people << self.level
 
 
 @dataclass(slots=True)
@@ -153,7 +179,8 @@ class LiftFold:
             return trial
         if trial is not None:
             trial.latest = max(trial.latest, example.at)
-            trial.groups[ARMS.index(example.arm)].add(_number(example.pseudonym or example.decision_id), example.earned)
+            number = _number(example.pseudonym or example.decision_id)
+            trial.groups[ARMS.index(example.arm)].add(number, example.decisions, example.earned)
         return None
 
     def _trial(self, campaign: str, example: _Example) -> Trial | str | None:
@@ -243,12 +270,17 @@ def _number(unit: str) -> int:
 
 
 def _packed(group: Group) -> dict[str, Any]:
-    numbers = np.array(sorted(group.earned), np.dtype(">u8"))
+    people = sorted(group.decisions)
     return {
         "level": group.level,
-        "people": base64.b64encode(numbers.tobytes()).decode(),
-        "earned": {str(n): total for n, total in sorted(group.earned.items()) if total},
+        "people": _text(np.array(people, _NUMBERS)),
+        "decisions": _text(np.array([group.decisions[number] for number in people], _COUNTS)),
+        "earned": {str(number): group.earned[number] for number in people if group.earned[number]},
     }
+
+
+def _text(values: np.ndarray[Any, Any]) -> str:
+    return base64.b64encode(values.tobytes()).decode()
 
 
 def _unpacked(trial: _Trial) -> Trial:
@@ -257,11 +289,14 @@ def _unpacked(trial: _Trial) -> Trial:
     groups = []
     for arm in trial.arms:
         try:
-            numbers = np.frombuffer(base64.b64decode(arm.people, validate=True), np.dtype(">u8")).tolist()
-            earned = {int(number): total for number, total in arm.earned.items()}
+            people, decisions = (
+                np.frombuffer(base64.b64decode(text, validate=True), kind).tolist()
+                for text, kind in ((arm.people, _NUMBERS), (arm.decisions, _COUNTS))
+            )
+            earned = dict.fromkeys(people, 0.0) | {int(number): total for number, total in arm.earned.items()}
         except ValueError:
             raise SnapshotError("the people of a lift do not decode; start it anew") from None
-        if not earned.keys() <= set(numbers) or not 0 <= arm.level <= _BITS or len(numbers) > MAX_PEOPLE:
+        if not len(set(people)) == len(decisions) == len(earned) <= MAX_PEOPLE or not 0 <= arm.level <= _BITS:
             raise SnapshotError("the people of a lift contradict each other; start it anew")
-        groups.append(Group(arm.level, dict.fromkeys(numbers, 0.0) | earned))
+        groups.append(Group(arm.level, dict(zip(people, decisions, strict=True)), earned))
     return Trial(trial.share, trial.latest, (groups[0], groups[1]))

@@ -17,7 +17,7 @@ from bandits.lift_fold import LiftFold, SnapshotError
 
 TWO_GROUPS = (
     b'{"schema": 1, "kind": "lift", "trials": [{"campaign": "c", "share": 0.5, "latest": "", "arms": ['
-    b'%s, {"level": 0, "people": "", "earned": {}}]}]}'
+    b'%s, {"level": 0, "people": "", "decisions": "", "earned": {}}]}]}'
 )
 
 
@@ -80,6 +80,23 @@ def test_a_person_counts_once_and_a_reward_taken_back_does_not() -> None:
     assert [group.count for group in trial.groups] == [Count(1, 1), Count(1, 0)]
 
 
+def forgotten(unit: str, delta: float, arm: str = "treatment", **more: Any) -> dict[str, Any]:
+    """What takes an example back."""
+    return earned(unit, delta, arm, forget=True, **more)
+
+
+@pytest.mark.parametrize("person", [{}, {"pseudonym": "k:1"}])
+def test_who_is_forgotten_leaves_nothing_behind(person: dict[str, str]) -> None:
+    """As if they had never been, whatever they had earned, and even if that is read before the example itself."""
+    rest = [example("d9"), example("d8", "holdout"), earned("d8", 3.0, "holdout")]
+    theirs = [example("d1", **person), example("d2", **person), earned("d1", 40.0, **person)]
+    gone = [forgotten("d1", -40.0, **person), forgotten("d2", 0.0, **person)]
+    without = folded(*rest).to_bytes()
+    assert folded(*rest, *theirs).to_bytes() != without
+    assert folded(*rest, *theirs, *gone).to_bytes() == without
+    assert folded(*gone, *rest, *reversed(theirs)).to_bytes() == without
+
+
 def test_it_says_what_the_counts_say() -> None:
     """Bounds of a campaign are those of `rate_lift`, with the error rate of the first level."""
     fold = folded(*(example(f"t{n}") for n in range(800)), *(example(f"h{n}", "holdout") for n in range(200)))
@@ -109,7 +126,7 @@ def test_room_is_bounded_and_what_is_kept_is_fair(monkeypatch: pytest.MonkeyPatc
     assert trial is not None
     treated, held = trial.groups
     assert treated.level > held.level > 0
-    assert all(256 * 0.8 < len(group.earned) <= 512 for group in trial.groups)
+    assert all(256 * 0.8 < len(group.decisions) <= 512 for group in trial.groups)
     assert treated.people == pytest.approx(9000, rel=0.15)
     assert held.people == pytest.approx(1000, rel=0.15)
     assert 0.1 in fold.bounds("cart")
@@ -191,9 +208,9 @@ def test_snapshots_come_back_whole_or_by_campaign() -> None:
         b'{"schema": 2, "kind": "lift", "trials": []}',
         b'{"schema": 1, "kind": "arms", "trials": []}',
         b'{"schema": 1, "kind": "lift", "trials": [{"campaign": "c", "share": 1.5, "latest": "", "arms": []}]}',
-        TWO_GROUPS % b'{"level": 0, "people": "!", "earned": {}}',
-        TWO_GROUPS % b'{"level": 0, "people": "", "earned": {"5": 1.0}}',
-        TWO_GROUPS % b'{"level": 99, "people": "", "earned": {}}',
+        TWO_GROUPS % b'{"level": 0, "people": "!", "decisions": "", "earned": {}}',
+        TWO_GROUPS % b'{"level": 0, "people": "", "decisions": "", "earned": {"5": 1.0}}',
+        TWO_GROUPS % b'{"level": 99, "people": "", "decisions": "", "earned": {}}',
     ],
 )
 def test_what_is_no_snapshot_is_refused_in_one_sentence(data: bytes) -> None:
