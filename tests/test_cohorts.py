@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from decisioning.choice import held_out
 from decisioning.cohorts import EVERYTHING, Cohort, Cohorts, Metric, has_holdout
 from decisioning.config import Config
 from decisioning.lift import Comparison, Measured, compare
-from streams.backtesting import STANDARD, Outputs, backtest_file
+from streams import cli
 from tests.lift_world import World, document, setup
 from tests.play import identify, play_raw, track
 from tests.test_cli import _own_environment, run  # noqa: F401  # fixtures
@@ -274,6 +275,15 @@ class Played:
         return next(one for one in self.comparison.measured if one.metric == metric)
 
 
+def decisioning(*arguments: object) -> None:
+    """Run a command that is to succeed."""
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(SystemExit) as caught:
+        cli.main([str(argument) for argument in arguments])
+    signal.signal(signal.SIGINT, before)
+    assert not caught.value.code
+
+
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
     """A world with a known lift, played once, with all that a backtest writes."""
@@ -281,8 +291,9 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
     (folder / "shop.yaml").write_text(document())
     events = folder / "events.jsonl"
     events.write_bytes(b"".join(line + b"\n" for line in world.events()))
-    written = Outputs(log=folder / "log.jsonl", examples=folder / "examples.jsonl", report=folder / "page.html")
-    backtest_file(config, "shop.yaml", events, None, written)
+    names = {"log": "log.jsonl", "examples": "examples.jsonl", "report": "page.html"}
+    written = [word for name, file in names.items() for word in (f"--{name}", folder / file)]
+    decisioning("backtest", "--config", folder / "shop.yaml", "--events", events, *written)
     log, examples = (
         [orjson.loads(line) for line in (folder / f"{name}.jsonl").read_bytes().splitlines()]
         for name in ("log", "examples")
@@ -329,16 +340,15 @@ def test_the_live_lift_agrees(played: Played) -> None:
     assert fold.bounds("cart").mid == conversion.lift.difference.mid
 
 
-def test_standard_input_is_compared_too(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_standard_input_is_compared_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It cannot be read again, so that it is kept for the report."""
-    events = b"\n".join(World(people=40).events())
+    events, shop = b"\n".join(World(people=40).events()), tmp_path / "shop.yaml"
+    shop.write_text(document())
     pages = []
-    for source in (tmp_path / "events.jsonl", STANDARD):
+    for source in (tmp_path / "events.jsonl", "-"):
         (tmp_path / "events.jsonl").write_bytes(events)
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(events)))
-        backtest_file(setup(), "shop", source, None, Outputs(report=tmp_path / "page.html"))
+        decisioning("backtest", "--config", shop, "--events", source, "--report", tmp_path / "page.html")
         pages.append((tmp_path / "page.html").read_text().split("Treatment against holdout")[1])
     assert pages[0] == pages[1]
 
