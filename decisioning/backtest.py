@@ -16,6 +16,7 @@ from decisioning.config import Config
 from decisioning.effects import Effects, State, Stock
 from decisioning.engine import Engine
 from decisioning.events import arrival_ms
+from decisioning.learning import UNLEARNED, Learning
 from decisioning.unsubscribe import Links
 from features.rows import RowTable
 
@@ -82,7 +83,11 @@ class Memory:
 
 
 def run(
-    config: Config, lines: Iterable[bytes], until_ms: int | None = None, memory: Memory | None = None
+    config: Config,
+    lines: Iterable[bytes],
+    until_ms: int | None = None,
+    memory: Memory | None = None,
+    learning: Learning | None = None,
 ) -> Iterator[Effects]:
     """Play events through the engine.
 
@@ -96,6 +101,8 @@ def run(
         After the last line, timers due up to here fire; by default the last arrival.
     memory
         State to start from; empty by default. Afterwards it holds the state at the end.
+    learning
+        Learns from each step before the next one; by default nothing is learned.
 
     Yields
     ------
@@ -107,26 +114,30 @@ def run(
     clock_ms = 0
     offset = 0
     for offset, (value, arrived_ms) in enumerate(timed(lines)):
-        yield from _fire_before(engine, held, arrived_ms, offset)
+        yield from _fire_before(engine, held, arrived_ms, offset, learning)
         clock_ms = max(clock_ms, arrived_ms)
         batch = engine.decode([Line(offset, value, clock_ms)])
         batch.due, batch.fire_until_ms = held.due(clock_ms), clock_ms
-        yield _step(engine, held, batch, clock_ms)
-    yield from _fire_before(engine, held, (clock_ms if until_ms is None else until_ms) + 1, offset + 1)
+        yield _step(engine, held, batch, clock_ms, learning)
+    yield from _fire_before(engine, held, (clock_ms if until_ms is None else until_ms) + 1, offset + 1, learning)
 
 
-def _fire_before(engine: Engine, held: Memory, before_ms: int, offset: int) -> Iterator[Effects]:
+def _fire_before(
+    engine: Engine, held: Memory, before_ms: int, offset: int, learning: Learning | None
+) -> Iterator[Effects]:
     while (now_ms := held.next_due_ms()) is not None and now_ms < before_ms:
         batch = engine.decode([])
         batch.offset, batch.due, batch.fire_until_ms = offset, held.due(now_ms), now_ms
-        yield _step(engine, held, batch, now_ms)
+        yield _step(engine, held, batch, now_ms, learning)
 
 
-def _step(engine: Engine, held: Memory, batch: Batch, now_ms: int) -> Effects:
+def _step(engine: Engine, held: Memory, batch: Batch, now_ms: int, learning: Learning | None) -> Effects:
     while missing := engine.reads(held.state, batch):
         held.rows.add_new(sorted(missing))
-    effects = engine.step(held.state, batch, now_ms)
+    effects = engine.step(held.state, batch, now_ms, UNLEARNED if learning is None else learning.models)
     held.apply(effects)
+    if learning is not None:
+        learning.take(effects.examples)
     return effects
 
 

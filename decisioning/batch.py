@@ -12,11 +12,6 @@ from decisioning.messages import Message
 
 
 @dataclass(frozen=True, slots=True)
-class Models:
-    """Snapshots of what was learned, by policy; none yet: every policy starts without having learned anything."""
-
-
-@dataclass(frozen=True, slots=True)
 class Forwarded:
     """An event that another partition sent here: the original bytes and the original's own time."""
 

@@ -15,9 +15,11 @@ from decisioning import guardrails
 from decisioning.config import Campaign, Config, Holdout
 from decisioning.content import RenderError
 from decisioning.eligibility import Case
+from decisioning.learning import Advice
 from decisioning.plan import Arm
 
 _UNIFORM = Uniform()
+NO_CONTACT = "none"  # arm of the channel
 MAX_CONTENT_CHARACTERS = 200_000  # of all slots and blocks: a record holds 1 MB, and a character up to 4 bytes
 
 
@@ -41,6 +43,8 @@ class Choices:
         Slot -> why arms were not eligible, by arm.
     failures
         (slot, reason in one word) -> number of such arms.
+    versions
+        Policy -> version of the model that made the probabilities, where one did.
     """
 
     arms: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -50,6 +54,7 @@ class Choices:
     blocks: dict[str, str] = field(default_factory=dict)
     asleep: dict[str, dict[str, str]] = field(default_factory=dict)
     failures: dict[tuple[str, str], int] = field(default_factory=dict)
+    versions: dict[str, int] = field(default_factory=dict)
 
     def propensity(self) -> dict[str, float]:
         """Probability with which each choice fell as it did."""
@@ -98,13 +103,20 @@ def choose_group(choices: Choices, case: Case) -> bool:
     return treated
 
 
-def choose_channel(choices: Choices, channels: list[str], case: Case) -> str:
-    """One of the channels that may be used: before anything is learned the preferred one, and a share to explore."""
-    count, policy = len(channels), case.plan.campaign.policy
-    explore = 1.0 if policy.algorithm == "uniform" else policy.explore
-    arms = dict.fromkeys(channels, explore / count)
-    arms[channels[0]] += 1.0 - explore
-    return choices.take("channel", arms, case.decision_id)
+def choose_channel(choices: Choices, channels: list[str], case: Case, advice: Advice) -> str | None:
+    """One of the channels that may be used: before anything is learned the preferred one, and a share to explore.
+
+    None where the choice fell on sending nothing, which is an arm where messages have a cost.
+    """
+    policy = case.plan.campaign.policy
+    names = channels if policy.contact_cost is None else [*channels, NO_CONTACT]
+    arms = advice.probabilities("channel", names)
+    if arms is None:
+        explore = 1.0 if policy.algorithm == "uniform" else policy.explore
+        arms = dict.fromkeys(names, explore / len(names))
+        arms[names[0]] += 1.0 - explore
+    chosen = choices.take("channel", arms, case.decision_id)
+    return None if chosen == NO_CONTACT else chosen
 
 
 def choose_send_time(choices: Choices) -> None:
@@ -112,23 +124,26 @@ def choose_send_time(choices: Choices) -> None:
     choices.arms["send_time"], choices.chosen["send_time"] = {"now": 1.0}, "now"
 
 
-def choose_variants(choices: Choices, case: Case) -> bool:
+def choose_variants(choices: Choices, case: Case, advice: Advice) -> bool:
     """One arm of every slot among those that are awake; False where a slot has none, or all is too large to publish."""
     for slot, arms in case.plan.slots.items():
         awake = _awake(choices, slot, arms, case)
         if not awake:
             return False
-        chosen = choices.take(slot, dict(zip(awake, _probabilities(len(awake)), strict=True)), case.decision_id)
+        names = list(awake)
+        probabilities = advice.probabilities(slot, names) or _alike(names)
+        chosen = choices.take(slot, probabilities, case.decision_id)
         choices.content[slot], blocks = awake[chosen]
         choices.blocks |= blocks
     texts = (*choices.content.values(), *choices.blocks.values())
     return sum(map(len, texts)) <= MAX_CONTENT_CHARACTERS
 
 
-def _probabilities(arms: int) -> list[float]:
+def _alike(names: list[str]) -> dict[str, float]:
     """Before anything is learned all are alike; of one arm every policy is certain."""
-    probabilities: list[float] = [1.0] if arms == 1 else _UNIFORM.probabilities(np.zeros((arms, 1))).tolist()
-    return probabilities
+    count = len(names)
+    probabilities = [1.0] if count == 1 else _UNIFORM.probabilities(np.zeros((count, 1))).tolist()
+    return dict(zip(names, probabilities, strict=True))
 
 
 def _awake(choices: Choices, slot: str, arms: tuple[Arm, ...], case: Case) -> dict[str, tuple[str, dict[str, str]]]:

@@ -19,9 +19,10 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from decisioning import events
+from decisioning.aims import Goal
 from decisioning.backtest import Line, timed
 from decisioning.choice import held_out, holdouts_of
-from decisioning.config import Config, Goal, Holdout
+from decisioning.config import Config, Holdout
 from decisioning.events import Event
 from decisioning.lifecycle import ENGAGEMENT, LEFT
 from decisioning.localtime import DAY_MS
@@ -203,7 +204,7 @@ class Cohorts:
             goals = self._by_goal.get(name, ())
             body = events.body(record, self.config.event_aliases) if goals else {}
             for campaign, goal in goals:
-                reached = event.at_ms, value_at(goal.value, body, 1.0)
+                reached = event.at_ms, _worth(goal, body)
                 doings.goals.setdefault(campaign, {}).setdefault(event.message_id, reached)
 
     def cohorts(self) -> list[Cohort]:
@@ -295,6 +296,11 @@ def _outcome(metric: Metric, at_ms: int, window_ms: int, did: _Doings, campaign:
             return float(any(at_ms + window_ms // 2 <= then < end_ms for then in did.active)), 0.0
         case "unsubscribed":
             return float(any(at_ms < then <= end_ms for then in did.left)), 0.0
+
+
+def _worth(goal: Goal, body: dict[str, Any]) -> float:
+    value = value_at(goal.value, body, 1.0)
+    return value if goal.clip is None else min(max(value, -goal.clip), goal.clip)
 
 
 def _is_eligible(action: str, reasons: Sequence[str], any_asleep: bool) -> bool:  # noqa: FBT001  # of the same record

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from decisioning import durations
+from decisioning.aims import NEW_IN_GOAL, NEW_IN_POLICY, Goal, Policy
 from decisioning.fields import (
     MAX_TEXT,
     BlockField,
@@ -27,6 +28,7 @@ from decisioning.fields import (
     EventNames,
     Hash,
     Id,
+    Model,
     PathField,
     Phrase,
     Phrases,
@@ -43,18 +45,7 @@ from decisioning.paths import Path
 _NONE: JsonDict = {"default": "0s"}  # in JSON Schema, where 0 milliseconds would not match the pattern
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(
-        strict=True,
-        frozen=True,
-        extra="forbid",
-        allow_inf_nan=False,
-        populate_by_name=False,
-        arbitrary_types_allowed=True,
-    )
-
-
-class QuietHours(_Model):
+class QuietHours(Model):
     """Local wall-clock time in which nothing of marketing is sent: [from, to), in minutes after midnight."""
 
     from_minute: Clock = Field(alias="from")
@@ -75,20 +66,20 @@ class QuietHours(_Model):
         return (self.to_minute - self.from_minute) % 1_440 * 60_000
 
 
-class Channel(_Model):
+class Channel(Model):
     """A way to reach a person. Without `quiet_hours` of its own it has the global ones; null is none."""
 
     address: Literal["email", "phone", "push_token", "id"]
     quiet_hours: QuietHours | None = None
 
 
-class Consent(_Model):
+class Consent(Model):
     """What counts where a person has said nothing about a channel."""
 
     default: Literal["granted", "denied"] = "granted"
 
 
-class Cap(_Model):
+class Cap(Model):
     """At most `max` sends on `channel` per rolling or calendar window."""
 
     name: Id
@@ -107,21 +98,21 @@ class Cap(_Model):
         return self.window if isinstance(self.window, str) else None
 
 
-class Fatigue(_Model):
+class Fatigue(Model):
     """A decayed count of sends without a reaction must stay below `limit`."""
 
     half_life_ms: Duration = Field(alias="half_life", gt=0)
     limit: float = Field(gt=0, le=1_000)
 
 
-class Holdout(_Model):
+class Holdout(Model):
     """The share of persons (by salted hash) that is never written to."""
 
     share: float = Field(ge=0, le=1)
     salt: str = Field(default="", max_length=200)
 
 
-class Rule(_Model):
+class Rule(Model):
     """A hard constraint: where `when` holds, the decision is suppressed."""
 
     name: Id
@@ -130,16 +121,16 @@ class Rule(_Model):
     then: Literal["suppress"] = "suppress"
 
 
-class Guardrails(_Model):
+class Guardrails(Model):
     """What no text may hold, as it is written here and again as it is rendered; braces of Liquid never."""
 
     banned: tuple[Phrase, ...] = Field(default=(), max_length=1_000)
-    max_length: dict[Slot, Annotated[int, Field(ge=1, le=MAX_TEXT)]] = {}
+    max_length: dict[Slot, Annotated[int, Field(ge=1, le=MAX_TEXT)]] = Field(default={})
     spam_phrases: Phrases = Field(default=(), description="Phrases, or `standard` for a list that comes with us.")
     max_caps: float | None = Field(default=None, gt=0, le=1, description="Greatest share of capitals among letters.")
 
 
-class Retention(_Model):
+class Retention(Model):
     """How long what is known of a person is kept after their last event."""
 
     profile_ms: Duration = Field(
@@ -147,7 +138,7 @@ class Retention(_Model):
     )
 
 
-class Trigger(_Model):
+class Trigger(Model):
     """Which event starts a decision, and when it is due.
 
     Attributes
@@ -174,13 +165,13 @@ class Trigger(_Model):
     exclude_variants: PathField | None = None
 
 
-class SendTime(_Model):
+class SendTime(Model):
     """How far after due the policy may pick the hour; 0: as soon as allowed."""
 
     within_ms: Duration = Field(alias="within", default=0, le=7 * durations.DAY_MS, json_schema_extra=_NONE)
 
 
-class Provenance(_Model):
+class Provenance(Model):
     """Where a text comes from, and who let it pass or not.
 
     Attributes
@@ -203,7 +194,7 @@ class Provenance(_Model):
     note: Annotated[str, StringConstraints(max_length=500)] | None = None
 
 
-class Variant(_Model):
+class Variant(Model):
     """One arm of a slot: a Liquid text, perhaps only sometimes allowed (`when`), perhaps not or no longer to be sent.
 
     Only `approved` ones are ever sent. What a generator wrote is approved by a review of just this text, or not at all.
@@ -213,7 +204,7 @@ class Variant(_Model):
     text: Text
     when: Cel | None = None
     status: Literal["draft", "approved", "rejected"] = "approved"
-    blocks: dict[Slot, BlockField] = {}
+    blocks: dict[Slot, BlockField] = Field(default={})
     provenance: Provenance | None = None
 
     @property
@@ -235,22 +226,7 @@ class Variant(_Model):
         return self
 
 
-class Goal(_Model):
-    """What the campaign wants: an event within a time after the send, worth the number at `value` (None: 1)."""
-
-    events: EventNames = Field(alias="event", min_length=1)
-    within_ms: Duration = Field(alias="within", gt=0)
-    value: PathField | None = None
-
-
-class Policy(_Model):
-    """How arms are chosen; `explore` is the least share of draws that stays uniform, so no propensity is 0."""
-
-    algorithm: Literal["thompson", "squarecb", "epsilon_greedy", "softmax", "uniform"] = "thompson"
-    explore: float = Field(default=0.05, ge=0.001, le=1)
-
-
-class Campaign(_Model):
+class Campaign(Model):
     """A reason to contact a person."""
 
     id: Id
@@ -282,7 +258,7 @@ class Campaign(_Model):
         return self.trigger.exclude_variants or self.exclude_variants
 
 
-class Config(_Model):
+class Config(Model):
     """The whole file."""
 
     version: Literal[1]
@@ -315,10 +291,11 @@ class Config(_Model):
         for name in self.channels:
             own = self.quiet_hours_of(name)
             normal["channels"][name]["quiet_hours"] = own and own.model_dump(mode="json", by_alias=True)
-        for later, off in (("spam_phrases", []), ("max_caps", None)):  # than the first hashes: off is as if absent
-            if normal["guardrails"][later] == off:
-                del normal["guardrails"][later]
+        _without(normal["guardrails"], {"spam_phrases": [], "max_caps": None})
         for campaign in normal["campaigns"]:
+            _without(campaign["policy"], NEW_IN_POLICY)
+            if campaign["goal"] is not None:
+                _without(campaign["goal"], NEW_IN_GOAL)
             for slot, variants in campaign["variants"].items():
                 campaign["variants"][slot] = [
                     {key: value for key, value in variant.items() if key != "provenance"}
@@ -330,6 +307,13 @@ class Config(_Model):
         )  # their order means something, that of other keys does not
         text = json.dumps(normal, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _without(fields: dict[str, Any], later: dict[str, Any]) -> None:
+    """Drop what is off and came later than the first hashes: it is as if absent."""
+    for name, off in later.items():
+        if fields[name] == off:
+            del fields[name]
 
 
 def load(text: str | bytes, name: str = "config") -> Config:

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from msgspec import structs
 
-from decisioning import because, decision, followups, lifecycle
+from decisioning import because, decision, examples, followups, lifecycle
 from decisioning.choice import (
     MAX_CONTENT_CHARACTERS,
     Choices,
@@ -19,12 +19,14 @@ from decisioning.choice import (
     choose_variants,
 )
 from decisioning.config import Config
+from decisioning.contexts import clock
 from decisioning.decision import AsOf, Outcome
 from decisioning.eligibility import Case, Verdict, address_of, examine, fatigue_of, zone_of
-from decisioning.events import Event
+from decisioning.events import Event, text
 from decisioning.followups import DECISION_SENT
+from decisioning.learning import UNLEARNED, Advice, Models
 from decisioning.lifecycle import CHANNELS
-from decisioning.localtime import DAY_MS
+from decisioning.localtime import DAY_MS, local
 from decisioning.plan import Plan, by_event
 from decisioning.profile import (
     MAX_PENDING,
@@ -38,6 +40,7 @@ from decisioning.profile import (
     count_day,
 )
 from decisioning.pseudonyms import Pseudonyms
+from decisioning.rewards import Reward, penalise
 from decisioning.triggers import Cancelled, cancelled_by
 from decisioning.unsubscribe import Links
 from decisioning.view import UserView, environment
@@ -46,6 +49,7 @@ from features.signals import CLICKED, OPENED, SENT
 from features.vector import NAMES, named
 
 DEFERRED = "deferred:quiet_hours"
+NOT_WORTHWHILE = "not_worthwhile"
 CALENDAR_MS = 8 * DAY_MS  # no calendar window looks back further, whatever the clocks do
 NEUTRAL = dict.fromkeys(NAMES, 0.0)
 CORRECTABLE_MS = 7 * DAY_MS  # how long after its window an outcome that names its decision still finds it
@@ -57,6 +61,7 @@ class Moment:
 
     now_ms: int
     as_of: AsOf
+    models: Models = UNLEARNED
 
 
 class Decider:
@@ -69,7 +74,7 @@ class Decider:
         self._pseudonyms = pseudonyms
         self.by_event = by_event(plans.values())
         self._kept_ms = {
-            plan.id: max(plan.campaign.cooldown_ms, plan.goal.within_ms + CORRECTABLE_MS if plan.goal else 0)
+            plan.id: max(plan.campaign.cooldown_ms, plan.credited_ms and plan.credited_ms + CORRECTABLE_MS)
             for plan in plans.values()
         }
         self._caps_look_back_ms = max([CALENDAR_MS, *(cap.per_ms or 0 for cap in config.caps)])
@@ -109,16 +114,24 @@ class Decider:
             self.end(work, person, cancelled, moment)
         if life.stranger:
             work.count("unattributed_rewards_total")
+        if life.refused is not None:
+            named = text(event.props, "decision_id")
+            charged = penalise(work.profile(person), self.plans, event, life.refused, named)
+            life.rewards += [] if charged is None else [charged]
         for reward in life.rewards:
-            pseudonym = self._pseudonyms.of(person)
-            work.effects.examples += decision.examples(reward.send, moment.now_ms, pseudonym, delta=reward.value)
-            work.count("reward_total", reward.send.campaign, event.event or "", by=reward.value)
-            if reward.late:
-                work.count("late_rewards_total", reward.send.campaign)
+            self._credit(work, person, event.event or "", reward, moment)
         if life.engaged is not None:
             channel, what = life.engaged
             kind = OPENED if what == lifecycle.OPENED else CLICKED
             work.signal(person, kind, event.at_ms, 0.0, CHANNELS.index(channel))
+
+    def forget(self, work: Work, person: str, moment: Moment) -> None:
+        """Take back what was learned from a person, as far as it is known what that was."""
+        pseudonym = self._pseudonyms.of(person)
+        for send in work.profile(person).sends:
+            taken_back = examples.forgotten(send, moment.now_ms, pseudonym)
+            work.effects.examples += taken_back
+            work.count("forgotten_examples_total", send.campaign, by=len(taken_back))
 
     def end(self, work: Work, person: str, cancelled: Cancelled, moment: Moment) -> None:
         """Record a timer that ended before it was due: cancelled, without room, or its person erased."""
@@ -135,6 +148,18 @@ class Decider:
         profile = work.profile(person)
         fatigue = fatigue_of(self.config, profile, now_ms)
         return UserView(person, profile, now_ms, fatigue, lambda: named(work.vector(person, now_ms)))
+
+    def _credit(self, work: Work, person: str, event: str, reward: Reward, moment: Moment) -> None:
+        """Publish what an outcome is worth, and count it."""
+        send, value = reward.send, reward.value
+        pseudonym = self._pseudonyms.of(person)
+        work.effects.examples += examples.corrections(send, moment.now_ms, pseudonym, value)
+        work.count("reward_total", send.campaign, event, by=max(value, 0.0))
+        work.count("penalties_total", send.campaign, event, by=max(-value, 0.0))
+        if reward.late:
+            work.count("late_rewards_total", send.campaign)
+        if reward.clipped:
+            work.count("clipped_rewards_total", send.campaign)
 
     def _still_due(self, profile: Profile, pending: Pending, until_ms: int) -> bool:
         """Whether no decision made before it in this step has cancelled or moved a timer."""
@@ -170,10 +195,10 @@ class Decider:
         if verdict.reasons:
             outcome.reasons, outcome.because = verdict.reasons, because.facts(case, verdict)
         else:
-            outcome.reasons = self._choose(work, case, verdict, outcome)
+            outcome.reasons = self._choose(work, case, verdict, outcome, moment.models)
         return outcome
 
-    def _choose(self, work: Work, case: Case, verdict: Verdict, outcome: Outcome) -> list[str]:
+    def _choose(self, work: Work, case: Case, verdict: Verdict, outcome: Outcome, models: Models) -> list[str]:
         """Make all choices and say in `outcome` what they are; the reasons to go with them."""
         choices = outcome.choices
         if self._may_personalize(case):
@@ -183,9 +208,12 @@ class Decider:
         if not choose_group(choices, case):
             outcome.action = "holdout"
             return ["holdout"]
-        channel = choose_channel(choices, verdict.channels, case)
+        advice = Advice(models, case.plan, outcome.context, choices.versions)
+        channel = choose_channel(choices, verdict.channels, case, advice)
+        if channel is None:
+            return [NOT_WORTHWHILE]
         choose_send_time(choices)
-        awake = choose_variants(choices, case)
+        awake = choose_variants(choices, case, advice)
         outcome.asleep = choices.asleep
         for (slot, reason), arms in choices.failures.items():
             work.count("asleep_variants_total", case.plan.id, slot, reason, by=arms)
@@ -253,11 +281,11 @@ class Decider:
         reason = outcome.reasons[0] if outcome.reasons else ""
         work.count("decisions_total", outcome.pending.campaign, outcome.action, reason, channel)
         work.touch(outcome.person)
-        if outcome.action == "suppress" or plan is None:
+        if plan is None or (outcome.action == "suppress" and outcome.reasons != [NOT_WORTHWHILE]):
             return
         send = decision.remembered(outcome)
-        effects.examples += decision.examples(send, outcome.decided_ms, self._pseudonyms.of(outcome.person))
-        if plan.goal is None:  # nothing will be credited to it
+        effects.examples += examples.examples(send, self._pseudonyms.of(outcome.person))
+        if not plan.credited_ms:  # nothing will be credited to it
             send = structs.replace(send, choices={}, context={})
         profile.sends = bounded_sends([*self._still_needed(profile.sends, outcome.decided_ms), send])
         if decided is None:
@@ -281,7 +309,9 @@ def _context(work: Work, case: Case) -> dict[str, float]:
     context = {name: value for name, value in features if value}
     if case.fatigue:
         context["fatigue"] = case.fatigue
-    return context
+    if case.profile.device is not None:
+        context[f"device_{case.profile.device.value}"] = 1.0
+    return context | clock(local(case.now_ms, case.zone))
 
 
 def _as_stranger(case: Case) -> Case:

@@ -1,4 +1,4 @@
-"""Decisions as records: what goes to `decisions`, `decision-log` and `examples`."""
+"""Decisions as records: what goes to `decisions` and `decision-log`, and what is remembered of them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import orjson
 
+from bandits.spec import PolicySpec
 from decisioning.choice import Choices
 from decisioning.effects import Headers, Outgoing
 from decisioning.localtime import iso
@@ -114,7 +115,8 @@ def _provenance(
         "arms": choices.arms,
         "asleep": outcome.asleep,
         "context": outcome.context,
-        "model_versions": {},
+        "model_versions": choices.versions,
+        **({"policy": _rule(outcome.plan.spec)} if choices.versions and outcome.plan else {}),
         "random_draw": choices.random_draw,
         "as_of": {"partition": outcome.as_of.partition, "offset": outcome.as_of.offset},
         "config_version": outcome.config_version,
@@ -140,47 +142,22 @@ def erased(person: str, at_ms: int, message_id: str, as_of: AsOf, config_version
     return Outgoing(person.encode(), orjson.dumps(record))
 
 
-def examples(send: Send, at_ms: int, pseudonym: str | None, delta: float | None = None) -> list[Outgoing]:
-    """One example for each choice of a decision; with `delta` one correction of each.
-
-    A held-out decision gives an example of its `holdout` choice alone. `pseudonym` stands for the person; without a
-    key there is none.
-    """
-    at, more = iso(at_ms), dict[str, Any]()
-    if delta is not None:
-        more["delta"] = delta
-    if pseudonym is not None:
-        more["pseudonym"] = pseudonym
-    context = orjson.Fragment(orjson.dumps(send.context))  # the same for all choices, and most of their bytes
-    found = []
-    for choice, (arm, propensity) in send.choices.items():
-        policy = f"{send.campaign}/{choice}"
-        record = {
-            "schema": 1,
-            "decision_id": send.decision_id,
-            "policy": policy,
-            "arm": arm,
-            "propensity": propensity,
-            "context": context,
-            "reward": delta or 0.0,
-            "correction": delta is not None,
-            "at": at,
-            **more,
-        }
-        found.append(Outgoing(policy.encode(), orjson.dumps(record)))
-    return found
-
-
 def remembered(outcome: Outcome) -> Send:
-    """What the profile keeps of a sent or held-out decision."""
+    """What the profile keeps of a decision that was sent, held out or found not to be worth it."""
     propensity = outcome.choices.propensity()
     choices = {name: (arm, propensity[name]) for name, arm in outcome.choices.chosen.items()}
     if outcome.action == "holdout":
         choices = {"holdout": choices["holdout"]}
-    channel = outcome.choices.chosen["channel"] if outcome.action == "send" else ""
+    sends = outcome.action == "send"
     return Send(
-        outcome.decision_id, outcome.pending.campaign, channel, outcome.decided_ms, choices, outcome.context
-    )  # fmt: skip
+        outcome.decision_id,
+        outcome.pending.campaign,
+        outcome.choices.chosen["channel"] if sends else "",
+        outcome.decided_ms,
+        choices,
+        outcome.context,
+        cost=outcome.plan.campaign.policy.contact_cost if sends and outcome.plan else None,
+    )
 
 
 def _times(outcome: Outcome) -> dict[str, Any]:
@@ -193,6 +170,12 @@ def _times(outcome: Outcome) -> dict[str, Any]:
         "decided_at": iso(outcome.decided_ms),
         "expires_at": None if after_ms is None else iso(pending.due_ms + after_ms),
     }
+
+
+def _rule(spec: PolicySpec) -> dict[str, Any]:
+    """What makes probabilities of a model, beside the model."""
+    found = {"algorithm": spec.algorithm, "explore": spec.explore, "horizon": spec.horizon}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _content_hash(choices: Choices) -> str:

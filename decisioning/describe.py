@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from decisioning import durations
 from decisioning.config import Campaign, Cap, Config, Holdout, QuietHours, Trigger, Variant
 from decisioning.followups import DECISION_SENT
+from decisioning.plan import FELT_MS
 
 ALL = "for all campaigns"
 _ADDRESSES = {"email": "e-mail address", "phone": "phone number", "push_token": "push token", "id": "own id"}
@@ -98,6 +99,9 @@ def _campaign(config: Config, campaign: Campaign) -> Iterator[str]:
         worth = f", worth its {campaign.goal.value}" if campaign.goal.value is not None else ""
         within = duration_in_words(campaign.goal.within_ms)
         yield f"It has succeeded with {_listed(campaign.goal.events, 'or')} within {within} of the message{worth}."
+        if campaign.goal.clip is not None:
+            yield f"No success counts for more than {campaign.goal.clip:g}."
+    yield from _lessons(campaign)
 
 
 def _start(trigger: Trigger) -> str:
@@ -142,6 +146,32 @@ def _bounds(config: Config, campaign: Campaign) -> Iterator[str]:
         )
     elif campaign.holdout is not None:
         yield _holdout(campaign.holdout, "of its people" if config.holdout is None else "of its own people too")
+
+
+def _lessons(campaign: Campaign) -> Iterator[str]:
+    """From what it learns beside its goal, and within which bounds."""
+    policy, goal = campaign.policy, campaign.goal
+    for worth in policy.rewards:
+        if goal is not None and worth.event in goal.events:
+            yield f"{worth.event} counts {worth.weight:g} times its worth."
+            continue
+        within = worth.within_ms or (goal.within_ms if goal else FELT_MS)
+        yield f"{worth.event} within {duration_in_words(within)} of a message counts {worth.weight:g}, once."
+    for what, cost in (
+        ("unsubscribes", policy.penalties.unsubscribed),
+        ("marks it as spam", policy.penalties.complained),
+    ):
+        if cost:
+            yield f"Whoever {what} after a message takes {cost:g} off what it is worth."
+    if policy.contact_cost is not None:
+        yield (
+            f"A message counts as costing {policy.contact_cost:g}: where nothing at all is expected to be worth more, "
+            "nothing is sent."
+        )
+    if policy.half_life_ms is not None:
+        yield f"What was learned counts half after {duration_in_words(policy.half_life_ms)}."
+    if policy.horizon is not None:
+        yield f"About {policy.horizon:,} messages are expected in all, which bounds how long it tries things out."
 
 
 def _slot(campaign: Campaign, slot: str, variants: Iterable[Variant]) -> str:

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from decisioning import broadcast, decision, erasure, events, identity, lifecycle, messages, retention
-from decisioning.batch import Batch, Forwarded, Models
+from decisioning import broadcast, contexts, decision, erasure, events, identity, lifecycle, messages, retention
+from decisioning.batch import Batch, Forwarded
 from decisioning.broadcast import STOCK_EVENTS
 from decisioning.config import Config
 from decisioning.decide import Decider, Moment
@@ -23,10 +23,11 @@ from decisioning.decision import AsOf
 from decisioning.effects import DeadLetter, Effects, Record, State
 from decisioning.events import Event
 from decisioning.identity import Place
+from decisioning.learning import UNLEARNED, Models
 from decisioning.messages import Message
 from decisioning.partitioner import partition_of
 from decisioning.plan import plans_of
-from decisioning.profile import Trait, remember_aliases
+from decisioning.profile import Profile, Trait, remember_aliases
 from decisioning.pseudonyms import Pseudonyms
 from decisioning.signals import SILENT, kinds_of, signals_of, value_of, zone_hash
 from decisioning.triggers import Cancelled
@@ -110,13 +111,12 @@ class Engine:
         now_ms
             The moment of the step; nothing else says what time it is.
         models
-            What was learned so far.
+            What was learned so far; None: nothing.
         """
-        del models  # nothing learns yet: every policy is what it is without data
         # Timers of a campaign that is gone are cancelled, paused or not.
         held = frozenset(state.paused.keys() & self.plans.keys()) if state.paused else frozenset[str]()
         work = Work(state, self._cast(state, batch)[0] if batch.cast is None else batch.cast, held)
-        moment = Moment(now_ms, AsOf(state.partition, batch.offset))
+        moment = Moment(now_ms, AsOf(state.partition, batch.offset), UNLEARNED if models is None else models)
         work.effects.dead_letters = batch.rejected
         work.effects.catalog = broadcast.stock_records(batch.stock, state.stock)
         self._count(work, batch)
@@ -300,6 +300,7 @@ class Engine:
             work.signal(person, kind, event.at_ms, value_of(event, kind))
         if event.timezone is not None:
             _note_zone(work, person, event)
+        _note_device(profile, event)
         match event.type:
             case "delete":
                 self._erase(work, place, event, moment)
@@ -329,6 +330,7 @@ class Engine:
         profile = work.profile(person)
         for pending in profile.pending:
             self._decider.end(work, person, Cancelled(pending, None, "erased"), moment)
+        self._decider.forget(work, person, moment)
         erasure.forget(work, person, erased_ms)
         aliases = list(dict.fromkeys([*profile.aliases, *place.path]))
         erasure.unlink(work, person, aliases, erased_ms, event.message_id)
@@ -384,3 +386,13 @@ def _note_zone(work: Work, person: str, event: Event) -> None:
         profile.context_zone = Trait(event.at_ms, event.timezone)
         work.rows["zone"][work.slot[person]] = zone_hash(event.timezone)
         work.changed_rows[work.slot[person]] = True
+
+
+def _note_device(profile: Profile, event: Event) -> None:
+    """Remember the family of the device of the latest event; what becomes of a message says nothing of it."""
+    agent = event.context.get("userAgent")
+    if type(agent) is not str or event.event in lifecycle.ENGAGEMENT:
+        return
+    family = contexts.device_of(agent)
+    if family is not None and (profile.device is None or profile.device.at_ms <= event.at_ms):
+        profile.device = Trait(event.at_ms, family)

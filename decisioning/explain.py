@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
+from bandits.arms import ArmModel, ReadyPolicy
 from bandits.policy import Floats, draw, is_distribution, uniform_number
-from decisioning.choice import draw_key, held_out, holdout_number, holdouts_of
+from bandits.spec import PolicySpec
+from decisioning.choice import NO_CONTACT, draw_key, held_out, holdout_number, holdouts_of
 from decisioning.config import Config, Holdout
+from decisioning.contexts import vector_of
 from decisioning.wording import Fact, fact_in_words, reason_in_words
 
 MAX_CONTEXT = 8
+Recall = Callable[[str, int, PolicySpec], ArmModel | None]
+"""(policy, version, rule) -> the model as it was then, None where it is not to be had."""
 
 
 class IncompleteError(ValueError):
@@ -65,7 +70,8 @@ class _Record(msgspec.Struct):
     fire_at: str | None = None
     expires_at: str | None = None
     content_hash: str | None = None
-    model_versions: dict[str, Any] = {}
+    model_versions: dict[str, int] = {}
+    policy: dict[str, Any] = {}
 
 
 class _Erasure(msgspec.Struct):
@@ -98,7 +104,7 @@ class Explanation:
         return "\n".join(self.sentences)
 
 
-def explain(record: Mapping[str, Any], config: Config | None = None) -> Explanation:
+def explain(record: Mapping[str, Any], config: Config | None = None, recall: Recall | None = None) -> Explanation:
     """Explain one record of `decision-log`.
 
     Parameters
@@ -107,6 +113,8 @@ def explain(record: Mapping[str, Any], config: Config | None = None) -> Explanat
         As it was published; nothing else is needed.
     config
         The configuration it was made with, if the holdout is to be recomputed too: its salt is in no record.
+    recall
+        Gives the models it names, if the probabilities are to be recomputed too.
 
     Raises
     ------
@@ -117,7 +125,9 @@ def explain(record: Mapping[str, Any], config: Config | None = None) -> Explanat
     if isinstance(read, _Erasure):
         return Explanation((f"The person was erased at {read.decided_at}; this is the proof.",), ())
     sentences = [_headline(read), *_facts(read), _timing(read), *_refusals(read), *_choices(read), *_context(read)]
-    differences = (*_differences(read), *_regrouped(read, config))
+    asked = {} if recall is None else dict(_asked(read, recall))
+    sentences += _models(read, asked, recall is not None)
+    differences = (*_differences(read), *_regrouped(read, config), *_relearned(read, asked))
     sentences.append(
         "Recomputed from this record: "
         + ("every choice comes out the same." if not differences else "; ".join(differences))
@@ -126,7 +136,7 @@ def explain(record: Mapping[str, Any], config: Config | None = None) -> Explanat
         f"Made with configuration {read.config_version}, "
         f"partition {read.as_of.partition} read up to offset {read.as_of.offset}."
     )
-    return Explanation(tuple(sentences), differences, tuple(_audit(read, record, config)))
+    return Explanation(tuple(sentences), differences, tuple(_audit(read, record, config, asked)))
 
 
 def _read(record: Mapping[str, Any]) -> _Record | _Erasure:
@@ -210,7 +220,7 @@ def _context(record: _Record) -> list[str]:
 
 def _chosen(record: _Record, choice: str) -> str | None:
     if choice == "channel":
-        return record.channel
+        return NO_CONTACT if record.action == "suppress" else record.channel
     if choice == "holdout":
         return "holdout" if record.action == "holdout" else "treatment"
     if choice == "send_time":
@@ -254,7 +264,51 @@ def _regrouped(record: _Record, config: Config | None) -> Iterator[str]:
         yield f"holdout: the salted hash says {'holdout' if held else 'treatment'!r}"
 
 
-def _audit(record: _Record, whole: Mapping[str, Any], config: Config | None) -> Iterator[str]:
+def _policies(record: _Record) -> Iterator[tuple[str, str, int]]:
+    """Choices that a model made the probabilities of: (choice, policy, version)."""
+    for policy, version in record.model_versions.items():
+        campaign, _, choice = policy.partition("/")
+        if campaign == record.campaign and choice in record.arms:
+            yield choice, policy, version
+
+
+def _asked(record: _Record, recall: Recall) -> Iterator[tuple[str, ReadyPolicy]]:
+    """Each choice's policy, made of the model and the rule that the record names, where the model is to be had."""
+    for choice, policy, version in _policies(record):
+        try:
+            spec = PolicySpec.of(record.policy)
+        except (TypeError, ValueError) as error:
+            raise IncompleteError(f"policy: {error}") from None
+        model = recall(policy, version, spec)
+        if model is not None:
+            yield choice, model.ready(spec)
+
+
+def _models(record: _Record, asked: Mapping[str, ReadyPolicy], sought: bool) -> Iterator[str]:  # noqa: FBT001
+    rule = ", ".join(f"{name} {value}" for name, value in record.policy.items())
+    for choice, policy, version in _policies(record):
+        said = f"{choice}: the probabilities are those of model {policy} after {version} examples ({rule})"
+        if choice in asked:
+            yield f"{said}, computed again from it."
+        elif sought:
+            yield f"{said}, which was not found: they are taken as they are."
+        else:
+            yield f"{said}; with that model they can be computed again."
+
+
+def _relearned(record: _Record, asked: Mapping[str, ReadyPolicy]) -> Iterator[str]:
+    """Compute every probability anew from the model that the record names."""
+    vector = vector_of(record.context)
+    for choice, policy in asked.items():
+        arms = record.arms[choice]
+        for arm, probability in zip(arms, policy.probabilities(list(arms), vector).tolist(), strict=True):
+            if probability != arms[arm]:
+                yield f"{choice}: the model gives '{arm}' the probability {probability!r}, not {arms[arm]!r}"
+
+
+def _audit(
+    record: _Record, whole: Mapping[str, Any], config: Config | None, asked: Mapping[str, ReadyPolicy]
+) -> Iterator[str]:
     """The whole record, then every choice made again, with numbers as they are."""
     yield "Record:"
     for name, value in whole.items():

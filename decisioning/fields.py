@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    WithJsonSchema,
+)
 from pydantic_core import PydanticCustomError
 
 from decisioning import durations
@@ -21,6 +30,19 @@ RESERVED_SLOTS = (
     "channel",
     "send_time",
 )  # choices of their own, and `policy` names are <campaign>/<choice>
+
+
+class Model(BaseModel):
+    """What every part of the file is: strict, frozen, without unknown fields."""
+
+    model_config = ConfigDict(
+        strict=True,
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        populate_by_name=False,
+        arbitrary_types_allowed=True,
+    )
 
 
 @dataclass(frozen=True, slots=True)

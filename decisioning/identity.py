@@ -176,6 +176,8 @@ def merge_profiles(
             held[reason] = max(since_ms, held.get(reason, since_ms))
     zones = [z for z in (into.context_zone, other.context_zone) if z is not None]
     into.context_zone = max(zones, key=lambda z: z.at_ms, default=None)
+    devices = [d for d in (into.device, other.device) if d is not None]
+    into.device = max(devices, key=lambda d: d.at_ms, default=None)
     sends: dict[str, Send] = {s.decision_id: s for s in (*other.sends, *into.sends)}
     into.sends = profiles.bounded_sends(sorted(sends.values(), key=lambda s: (s.at_ms, s.decision_id)))
     held_room = {r.decision_id: r for r in (*other.reservations, *into.reservations)}

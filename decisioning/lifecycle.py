@@ -70,17 +70,20 @@ class Life:
         Outcomes credited to decisions.
     engaged
         (channel, opened or clicked) for the feature row, where a human did it.
+    refused
+        (channel, reason code) of what stands against a channel from now on because the person wants no more there.
     errors
         Expressions that met missing or mistyped data, by where they stand.
     trimmed
         The event is too large to be kept whole for rules and texts.
     stranger
-        It reaches a goal and names a decision of which nothing is known.
+        It is worth something and names a decision of which nothing is known.
     """
 
     ended: list[Cancelled] = field(default_factory=list)
     rewards: list[Reward] = field(default_factory=list)
     engaged: tuple[str, str] | None = None
+    refused: tuple[str, str] | None = None
     errors: list[str] = field(default_factory=list)
     trimmed: bool = False
     stranger: bool = False
@@ -167,8 +170,9 @@ def _campaign(
         life.ended += [] if ended is None else [ended]
     if name in timing.goals:
         triggers.reach(profile, plan.id, any_per, Mark(GOAL, event.at_ms, event.message_id))
+    if name in timing.goals or name in plan.worth:
         named = text(event.props, "decision_id")
-        reward = settle(profile, plan, body, named, event.at_ms)
+        reward = settle(profile, plan, name, body, named, event.at_ms)
         life.rewards += [] if reward is None else [reward]
         life.stranger = named is not None and all(send.decision_id != named for send in profile.sends)
     if name in timing.cancel_on or name in timing.goals:
@@ -203,8 +207,10 @@ def _engage(profile: Profile, life: Life, event: Event) -> None:
         asked = event.props.get("channel", channel)
         channel = asked if asked in CHANNELS else channel
         _suppress(profile, channel, UNSUBSCRIBED, event.at_ms)
+        life.refused = channel, UNSUBSCRIBED
     elif what == SPAM:
         _suppress(profile, channel, COMPLAINED, event.at_ms)
+        life.refused = channel, COMPLAINED
     elif what == BOUNCED:
         if event.props.get("bounce_type") == "hard":
             _suppress(profile, channel, HARD_BOUNCED, event.at_ms)

@@ -38,6 +38,25 @@ def oddities(config: Config) -> Iterator[Oddity]:
             yield _forgotten((*path, "goal", "within"), "the message", kept_ms)
         if DECISION_SENT in campaign.trigger.events:
             yield from _follow_up(config, path, campaign)
+        yield from _lessons(config, (*path, "policy"), campaign)
+
+
+def _lessons(config: Config, path: FieldPath, campaign: Campaign) -> Iterator[Oddity]:
+    """What shapes learning where nothing is learned, and rewards that never come."""
+    policy = campaign.policy
+    shaped = [name for name in ("half_life_ms", "horizon", "contact_cost") if getattr(policy, name) is not None]
+    blind = "there is no goal and no reward" if campaign.goal is None and not policy.rewards else ""
+    for name in shaped:
+        field = name.removesuffix("_ms")
+        if policy.algorithm == "uniform" and name != "contact_cost":
+            yield (*path, field), "uniform learns nothing: it changes nothing", "choose another algorithm, or remove it"
+        elif blind:
+            yield (*path, field), f"nothing is learned: {blind}", "add a goal, or remove it"
+    for index, worth in enumerate(policy.rewards):
+        if worth.event in config.event_aliases:
+            actual = config.event_aliases[worth.event]
+            said = f'"{worth.event}" is an alias; events arrive as "{actual}"'
+            yield (*path, "rewards", index, "event"), said, f'use "{actual}"'
 
 
 def _forgotten(path: FieldPath, what: str, kept_ms: int) -> Oddity:

@@ -6,9 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from bandits.spec import PolicySpec
 from decisioning import content, expressions
-from decisioning.config import Campaign, Config, Goal
+from decisioning.aims import Goal, Policy
+from decisioning.config import Campaign, Config
 from decisioning.content import Template
+from decisioning.durations import DAY_MS
 from decisioning.expressions import Expression
 from decisioning.paths import Path
 from decisioning.triggers import Timing
@@ -33,6 +36,14 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class Worth:
+    """What an event adds to the reward of the message it is credited to, within a time after it."""
+
+    weight: float
+    within_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A campaign and everything of the configuration that concerns it."""
 
@@ -44,6 +55,9 @@ class Plan:
     rules: tuple[Rule, ...]
     channels: tuple[str, ...]
     slots: dict[str, tuple[Arm, ...]]
+    worth: dict[str, Worth]  # by name of the event; a goal's own is its factor
+    penalties: dict[str, float]  # by reason code of a suppression
+    spec: PolicySpec
 
     @property
     def id(self) -> str:
@@ -54,7 +68,15 @@ class Plan:
     def events(self) -> frozenset[str]:
         """Names of all events that mean something to the campaign."""
         timing = self.timing
-        return self.triggers | timing.restart_on | timing.cancel_on | timing.goals
+        return self.triggers | timing.restart_on | timing.cancel_on | timing.goals | self.worth.keys()
+
+    @property
+    def credited_ms(self) -> int:
+        """How long after a message an outcome that does not name it is credited to it; 0: nothing ever is."""
+        windows = [worth.within_ms for worth in self.worth.values()]
+        windows += [self.goal.within_ms] if self.goal else []
+        windows += [FELT_MS] if self.penalties else []
+        return max(windows, default=0)
 
     @property
     def marketing(self) -> bool:
@@ -75,6 +97,10 @@ class Plan:
         """The same for a cancel, restart or goal event: without the value it matches all (None)."""
         path = self.campaign.trigger.per
         return "" if path is None else path.key(body) or None
+
+
+FELT_MS = 7 * DAY_MS
+"""Window of outcomes for which the file gives none: unsubscriptions, complaints, rewards of a campaign without goal."""
 
 
 def plans_of(config: Config) -> dict[str, Plan]:
@@ -133,7 +159,18 @@ def _plan(config: Config, campaign: Campaign) -> Plan:
             )
             for slot, variants in campaign.variants.items()
         },
+        worth={
+            worth.event: Worth(worth.weight, worth.within_ms or (campaign.goal.within_ms if campaign.goal else FELT_MS))
+            for worth in campaign.policy.rewards
+        },
+        spec=_spec(campaign.policy),
+        penalties={code: cost for code, cost in campaign.policy.penalties.model_dump().items() if cost},
     )
+
+
+def _spec(policy: Policy) -> PolicySpec:
+    half_life_s = None if policy.half_life_ms is None else policy.half_life_ms / 1e3
+    return PolicySpec(policy.algorithm, policy.explore, half_life_s, policy.horizon)
 
 
 def _compiled(text: str | None) -> Expression | None:

@@ -97,10 +97,11 @@ class Pending(msgspec.Struct, array_like=True):
 
 
 class Send(msgspec.Struct, array_like=True, frozen=True):
-    """A decision to send, or a held-out one (`channel` empty), waiting for what happens next.
+    """A decision to send, or one not to (`channel` empty: held out, or not worth it), waiting for what happens next.
 
     `choices` are (arm, propensity) by choice and `context` the named vector they were made from: what a later outcome
-    needs to become a correction of the examples posted with the decision.
+    needs to become a correction of the examples posted with the decision. `cost` is what the channel's example began
+    with, `reward` what all of them were corrected by since: what an erasure has to take back.
     """
 
     decision_id: str
@@ -109,7 +110,10 @@ class Send(msgspec.Struct, array_like=True, frozen=True):
     at_ms: _Ms
     choices: dict[str, tuple[str, float]]
     context: dict[str, float]
-    rewarded: bool = False  # a decision is credited once
+    rewarded: bool = False  # with its goal, once
+    credited: list[str] = []  # other events that were, once each
+    reward: float | None = None
+    cost: float | None = None
 
 
 class Reservation(msgspec.Struct, array_like=True, frozen=True):
@@ -143,6 +147,7 @@ class Profile(msgspec.Struct, array_like=True, omit_defaults=True):
     reservations: list[Reservation] = []
     days: dict[int, _Counts] = {}  # UTC day -> one number for each of DAILY
     totals: _Counts = msgspec.field(default_factory=lambda: [0.0] * len(DAILY))
+    device: Trait | None = None  # family of the device the latest event came from
 
     def trait(self, name: str) -> Any:
         """Value of a trait, None where it was never set."""

@@ -32,7 +32,7 @@ Reason = Annotated[
     str,
     StringConstraints(
         pattern=r"^(no_address|no_consent|unsubscribed|hard_bounced|complained|frequency_cap:.+|fatigue|holdout|"
-        r"goal_reached|cancelled|expired|cooldown|not_eligible|rule:.+|out_of_stock|erased|no_channel|"
+        r"goal_reached|cancelled|expired|cooldown|not_eligible|not_worthwhile|rule:.+|out_of_stock|erased|no_channel|"
         r"deferred:quiet_hours)$"
     ),
 ]
@@ -184,7 +184,8 @@ class LogEntry(_Decided):
     joint_propensity: Probability | None = None
     arms: dict[str, dict[str, Probability]] = Field(default={}, description="Choice -> eligible arm -> probability.")
     context: dict[str, float] = Field(default={}, description="The named context vector.")
-    model_versions: dict[str, JsonValue] = {}
+    model_versions: dict[str, int] = Field(default={}, description="Policy -> examples its model had seen.")
+    policy: dict[str, JsonValue] = Field(default={}, description="The rule that made probabilities of the models.")
     random_draw: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(
         default={}, description="Choice -> the number that decided it."
     )
@@ -233,6 +234,8 @@ class Example(_Record):
     reward: float
     correction: bool
     delta: float | None = Field(default=None, description="Of a correction: what to add to the reward.")
+    sent_at: AwareDatetime | None = Field(default=None, description="Of a correction: `at` of the example itself.")
+    forget: bool = Field(default=False, description="Of a correction: the person was erased, the example goes, too.")
     pseudonym: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,32}:[0-9a-f]{32}$")] | None = Field(
         default=None, description="Stands for the person: <key id>:<keyed hash>; absent without a key."
     )

@@ -15,6 +15,7 @@ _WORDS = {
     "goal_reached": "the goal was reached before the message was due",
     "cancelled": "the reason for writing went away",
     "expired": "it would have come too late",
+    "not_worthwhile": "sending nothing was expected to be worth more than a message",
     "cooldown": "the campaign wrote to this person too lately",
     "not_eligible": "the campaign's own conditions do not hold",
     "out_of_stock": "the product is out of stock",

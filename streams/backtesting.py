@@ -17,7 +17,9 @@ import typer
 from decisioning import backtest
 from decisioning.cohorts import Cohorts, has_holdout
 from decisioning.effects import DeadLetter, Effects, Outgoing
+from decisioning.learning import Learning
 from decisioning.lift import Comparison, compare
+from decisioning.plan import plans_of
 from decisioning.report import Report
 from streams.checking import unreadable
 from streams.failure import WRONG_USE, Failure
@@ -40,6 +42,7 @@ class Outputs:
     log: Path | None = None
     examples: Path | None = None
     report: Path | None = None
+    models: Path | None = None
 
     def keep_apart(self, config: Path, events: Path) -> None:
         """See that writing one file destroys neither what is read nor another output; nothing is opened.
@@ -55,6 +58,7 @@ class Outputs:
             ("--log", self.log),
             ("--examples", self.examples),
             ("--report", self.report),
+            ("--models", self.models),
         )
         for flag, path in named:
             if path is None or path == STANDARD:
@@ -84,13 +88,17 @@ def parse_time(flag: str, text: str) -> int:
     return (at - epoch) // dt.timedelta(milliseconds=1)
 
 
-def backtest_file(config: Config, name: str, events: Path, until_ms: int | None, outputs: Outputs) -> None:
+def backtest_file(
+    config: Config, name: str, events: Path, until_ms: int | None, outputs: Outputs, *, learns: bool
+) -> None:
     """Play a file through the engine, write what comes out and say how much it was.
 
     Parameters
     ----------
     name
         What to call the configuration in a report.
+    learns
+        Whether each decision knows the outcomes of those before it.
 
     Raises
     ------
@@ -100,6 +108,7 @@ def backtest_file(config: Config, name: str, events: Path, until_ms: int | None,
     actions: Counter[str] = Counter()
     report = Report(config)
     cohorts = Cohorts(config) if outputs.report is not None and has_holdout(config) else None
+    learning = Learning(plans_of(config)) if learns else None
     letters: list[DeadLetter] = []
     counted: Counter[str] = Counter()
     held: list[bytes] = []
@@ -113,7 +122,8 @@ def backtest_file(config: Config, name: str, events: Path, until_ms: int | None,
             if (path := getattr(outputs, output)) is not None
         }
         page = files.enter_context(_writing(outputs.report)) if outputs.report is not None else None
-        for effects in backtest.run(config, lines, until_ms):
+        models = files.enter_context(_writing(outputs.models)) if outputs.models is not None else None
+        for effects in backtest.run(config, lines, until_ms, learning=learning):
             for output, sink in sinks.items():
                 _write(sink, getattr(effects, output))
             decided = [orjson.loads(record.value) for record in effects.log]
@@ -127,10 +137,12 @@ def backtest_file(config: Config, name: str, events: Path, until_ms: int | None,
         if page is not None:
             lifts = _lifts(cohorts, events, held)
             page.write(report.page(name, events.name, counted["events"], lifts).encode())
+        if models is not None and learning is not None:
+            models.writelines(snapshot + b"\n" for _, snapshot in sorted(learning.snapshots().items()))
     for letter in letters:
         typer.echo(f"{events}: event {letter.record.offset + 1}: {letter.reason}: {letter.message}", err=True)
     # What was asked for on stdout stays alone there.
-    on_stdout = STANDARD in (outputs.decisions, outputs.log, outputs.examples, outputs.report)
+    on_stdout = STANDARD in (outputs.decisions, outputs.log, outputs.examples, outputs.report, outputs.models)
     typer.echo(_summary(actions, counted), err=on_stdout)
 
 

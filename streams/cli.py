@@ -198,7 +198,8 @@ def backtest(
     log: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the decision log goes.")] = None,
     examples: Annotated[Path | None, typer.Option(metavar="FILE", help="Where training examples go.")] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="Where a page of charts (HTML) goes.")] = None,
-    no_learn: Annotated[bool, typer.Option("--no-learn", help="Do not learn from outcomes on the way.")] = False,  # noqa: ARG001
+    models: Annotated[Path | None, typer.Option(metavar="FILE", help="Where what was learned goes.")] = None,
+    no_learn: Annotated[bool, typer.Option("--no-learn", help="Do not learn from outcomes on the way.")] = False,
 ) -> None:
     """Decide over a file of events.
 
@@ -207,9 +208,9 @@ def backtest(
     from streams.backtesting import Outputs, backtest_file, parse_time
 
     until_ms = None if until is None else parse_time("--until", until)
-    outputs = Outputs(decisions, log, examples, report)
+    outputs = Outputs(decisions, log, examples, report, models)
     outputs.keep_apart(config, events)
-    backtest_file(config_of(config), config.name, events, until_ms, outputs)
+    backtest_file(config_of(config), config.name, events, until_ms, outputs, learns=not no_learn)
 
 
 @app.command(epilog="Example: decisioning explain --log log.jsonl 3f2a…")
@@ -224,6 +225,14 @@ def explain(
         Path | None,
         typer.Option("--config", metavar="FILE", help="What it was made with: recomputes the holdout too."),
     ] = None,
+    models: Annotated[
+        Path | None,
+        typer.Option("--models", metavar="FILE", help="What was learned: recomputes probabilities too."),
+    ] = None,
+    examples: Annotated[
+        Path | None,
+        typer.Option("--examples", metavar="FILE", help="All examples, to learn again what --models no longer has."),
+    ] = None,
     kafka: KafkaFlag = None,
     topic_prefix: PrefixFlag = None,
 ) -> None:
@@ -232,10 +241,12 @@ def explain(
     It is recomputed from its log record; exit 1 if it is not found or comes out differently.
     """
     from streams.explaining import explain_decision
+    from streams.recalling import recall_of
 
     settings = None if log else settings_of(kafka=kafka, topic_prefix=topic_prefix)
     loaded = None if config is None else config_of(config)
-    raise typer.Exit(explain_decision(decision_id, log, settings, loaded, full=full))
+    recall = recall_of(models, examples)
+    raise typer.Exit(explain_decision(decision_id, log, settings, loaded, recall, full=full))
 
 
 @app.command(epilog="Example: decisioning erase u-17 --kafka localhost:9092")

@@ -16,6 +16,7 @@ from streams.failure import NO, Failure
 
 if TYPE_CHECKING:
     from decisioning.config import Config
+    from decisioning.explain import Recall
     from streams.settings import Settings
 
 FETCH_RECORDS: Final = 5000
@@ -23,7 +24,13 @@ FETCH_TIMEOUT_MS: Final = 1000
 
 
 def explain_decision(
-    decision_id: str, log: Path | None, settings: Settings | None, config: Config | None = None, *, full: bool = False
+    decision_id: str,
+    log: Path | None,
+    settings: Settings | None,
+    config: Config | None = None,
+    recall: Recall | None = None,
+    *,
+    full: bool = False,
 ) -> int:
     """Print why a decision fell as it did.
 
@@ -33,6 +40,8 @@ def explain_decision(
         A file of `decision-log` records, one a line; None: the topic of `settings` is read.
     config
         What it was made with, to recompute the holdout too.
+    recall
+        Gives the models that the record names, to recompute the probabilities too.
     full
         Whether to print everything an auditor asks for, after what a marketer does.
 
@@ -56,7 +65,7 @@ def explain_decision(
     if record is None:
         raise Failure(f"no decision {decision_id} in {where}; check the id, or name another log with --log", NO)
     try:
-        explanation = explain(record, config)
+        explanation = explain(record, config, recall)
     except IncompleteError as error:
         remedy = "look for it in the log as it was published"
         raise Failure(f"decision {decision_id} in {where}: the record is incomplete: {error}; {remedy}", NO) from None

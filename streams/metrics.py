@@ -42,6 +42,9 @@ COUNTED: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
     "unattributed_rewards_total": ((), "Outcomes of decisions that are not or no longer known."),
     "late_rewards_total": (("campaign",), "Outcomes that came after their window, kept as corrections."),
     "reward_total": (("campaign", "event"), "Rewards credited to decisions."),
+    "penalties_total": (("campaign", "event"), "Negative rewards: what unsubscriptions and complaints cost."),
+    "clipped_rewards_total": (("campaign",), "Goals that were worth more than `clip` lets count."),
+    "forgotten_examples_total": (("campaign",), "Examples taken back because their person was erased."),
 }
 
 

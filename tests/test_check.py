@@ -49,6 +49,12 @@ ERRORS = [
     ("name: email-day", "name: daily", "12:12", "caps[1].name", "caps must differ; line 11 has the same"),
     ("half_life: 7d", "half_life: 0s", "13:22", "fatigue.half_life", '"0s": expected more than 0s'),
     ("limit: 0.8", "limit: true", "13:33", "fatigue.limit", "true: expected a number"),
+    ("explore: 0.05}", "half_life: 1s}", "42:46", "campaigns[0].policy.half_life", '"1s": expected at least 1m'),
+    ("explore: 0.05}", "horizon: 0}", "42:44", "campaigns[0].policy.horizon", "0: expected at least 1"),
+    ("explore: 0.05}", "contact_cost: -1}", "42:49", "campaigns[0].policy.contact_cost", "-1: expected at least 0"),
+    ("explore: 0.05}", "penalties: {spam: 1}}", "42:47", "campaigns[0].policy.penalties.spam", "unknown field; expected one of unsubscribed, complained"),
+    ("explore: 0.05}", "rewards: [{event: X}]}", "42:45", "campaigns[0].policy.rewards[0].weight", "the field is required"),
+    ("value: properties.revenue}", "clip: .inf}", "41:55", "campaigns[0].goal.clip", "expected a number"),
     ("share: 0.05", "share: 5", "14:18", "holdout.share", "5: expected at most 1.0"),
     ("campaigns: [cart-abandonment]", "campaigns: [cart]", "16:35", "rules[0].campaigns[0]", '"cart": expected a campaign of this file (cart-abandonment)'),
     ("user.traits.age < 18", "user.trait.age < 18", "16:60", "rules[0].when", 'unknown name "user.trait" (at character 1); try "user.traits"'),
@@ -159,6 +165,8 @@ WARNINGS = [
     ((" | default: 'there'", ""), "39:29", "campaigns[0].variants.subject[0].text", "user.first_name may be absent and has no default"),
     (("event: Product Added\n", "event: Added To Cart\n"), "24:7", "campaigns[0].trigger", 'events arrive as "Product Added"'),
     (("share: 0.05", "share: 1"), "14:18", "holdout.share", "everybody is held out"),
+    (("policy: {algorithm: thompson, explore: 0.05}", "policy: {algorithm: uniform, horizon: 5}"), "42:43", "campaigns[0].policy.horizon", "uniform learns nothing"),
+    (("policy: {algorithm: thompson", "policy: {rewards: [{event: Added To Cart, weight: 1}]"), "42:32", "campaigns[0].policy.rewards[0].event", 'events arrive as "Product Added"'),
     (("{subject: 78}", "{subjct: 78}"), "17:59", "guardrails.max_length.subjct", 'try "subject"'),
 ]  # fmt: skip
 
@@ -171,6 +179,16 @@ def test_what_is_legal_and_odd_is_a_warning(change: tuple[str, str], place: str,
     assert str(found[0]).startswith(f"shop.yaml:{place}: warning: {field}")
     assert said in str(found[0])
     assert check.is_usable(found)
+
+
+def test_learning_from_nothing_is_a_warning() -> None:
+    """Without a goal and without rewards no knob of learning turns anything."""
+    (found,) = findings(
+        ("    goal: {event: Order Completed, within: 72h, value: properties.revenue}\n", ""),
+        ("explore: 0.05}", "half_life: 30d}"),
+    )
+    assert (found.severity, found.field) == ("warning", "campaigns[0].policy.half_life")
+    assert "nothing is learned: there is no goal and no reward" in found.expected
 
 
 FOLLOW_UP = """\

@@ -46,6 +46,16 @@ campaigns:
     channels: [email]
     variants: {subject: [{id: a, text: "Hello {{ user.first_name | default: 'you' }}"}]}
 """
+LEARNED = """\
+version: 1
+timezone: UTC
+channels: {email: {address: email}}
+campaigns:
+  - id: cart
+    trigger: {event: Product Added, per: properties.id}
+    variants: {subject: [{id: a, text: A}, {id: b, text: B}]}
+    goal: {event: Order Completed, within: 1h}
+"""
 EVENTS: list[dict[str, Any]] = [
     {"messageId": "m1", "type": "identify", "userId": "u1", "traits": {"email": "a@b.c"}},
     {"messageId": "t1", "type": "track", "userId": "u1", "event": "Product Added"},
@@ -276,6 +286,7 @@ def test_backtest_is_repeatable(run: Any, shop: Path) -> None:
         (("--log", "hard"), "--log hard: this is the file of --events"),
         (("--decisions", "new", "--log", "x/../new"), "--log x/../new: this is the file of --decisions"),
         (("--log", "new", "--examples", "dangling"), "--examples dangling: this is the file of --log"),
+        (("--models", "events.jsonl"), "--models events.jsonl: this is the file of --events"),
     ],
 )
 def test_backtest_never_writes_over_what_it_uses(
@@ -361,6 +372,42 @@ def test_explain_from_a_file(run: Any, shop: Path) -> None:
     record["random_draw"] = dict.fromkeys(record["random_draw"], 0.123)
     log.write_text(json.dumps(record))
     assert run("explain", "--log", log, record["decision_id"])[0] == 1
+
+
+def test_explain_computes_again_what_was_learned(run: Any, shop: Path) -> None:
+    """From its snapshot, else from the examples; a model that is not there is said to be missing."""
+    (shop / "shop.yaml").write_text(LEARNED)
+    events = [{"type": "identify", "userId": "u", "traits": {"email": "u@example.com"}}]
+    for number in range(20):
+        events.append({"type": "track", "userId": "u", "event": "Product Added", "properties": {"id": number}})
+        if number % 3 == 0:
+            events.append({"type": "track", "userId": "u", "event": "Order Completed"})
+    stamped = [
+        event | {"messageId": str(n), "timestamp": f"2026-03-02T10:{n:02}:00Z"} for n, event in enumerate(events)
+    ]
+    (shop / "events.jsonl").write_text("\n".join(map(json.dumps, stamped)))
+    files = {name: shop / f"{name}.jsonl" for name in ("log", "examples", "models")}
+    arguments = ("backtest", "--config", shop / "shop.yaml", "--events", shop / "events.jsonl")
+    code, out, err = run(*arguments, *[part for name, path in files.items() for part in (f"--{name}", path)])
+    assert (code, err) == (0, ""), out
+    log = [json.loads(line) for line in files["log"].read_text().splitlines()]
+    assert log[-1]["model_versions"].keys() == {"cart/subject"}
+    explain = ("explain", "--log", files["log"], log[-1]["decision_id"])
+    code, out, _ = run(*explain)
+    assert (code, "with that model they can be computed again" in out) == (0, True)
+    code, out, _ = run(*explain, "--models", files["models"])
+    assert (code, "which was not found" in out) == (0, True)
+    code, out, _ = run(*explain, "--models", files["models"], "--examples", files["examples"], "--full")
+    assert (code, "computed again from it" in out) == (0, True)
+    assert "was expected to bring" in out
+    arms = log[-1]["arms"]["subject"]
+    log[-1]["arms"]["subject"] = dict(zip(arms, reversed(arms.values()), strict=True))
+    files["log"].write_text(json.dumps(log[-1]))
+    code, out, _ = run(*explain, "--examples", files["examples"])
+    assert (code, "subject: the model gives" in out) == (1, True)
+    files["models"].write_text("{}")
+    code, _, err = run(*explain, "--models", files["models"])
+    assert (code, "line 1: snapshot cannot be read" in _one_line(err)) == (1, True)
 
 
 @pytest.mark.parametrize(

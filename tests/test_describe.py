@@ -14,6 +14,13 @@ from tests.play import config
 SHOP = (Path(__file__).parent / "configs" / "shop.yaml").read_text("utf-8")
 
 
+GOAL = {"event": "Order Completed", "within": "3d"}
+
+
+def _policy(**fields: Any) -> dict[str, Any]:
+    return {"campaign": {"goal": GOAL, "policy": fields}}
+
+
 def told(**changes: Any) -> str:
     """All sentences about the usual configuration with some changes."""
     return "\n".join(sentence for said in describe(config(**changes)).values() for sentence in said)
@@ -89,6 +96,22 @@ def test_what_is_absent_is_not_told() -> None:
         ({"campaign": {"trigger": {"delay": "0s"}}}, "It begins with Product Added, and is decided at once."),
         ({"campaign": {"trigger": {"cancel_on": ["Email Opened"]}}}, "Opens and clicks of machines call nothing off."),
         ({"campaign": {"send_time": {"within": "24h"}}}, "The hour is picked within 1 day."),
+        ({"campaign": {"goal": GOAL | {"clip": 200}}}, "No success counts for more than 200."),
+        (_policy(rewards=[{"event": "Order Completed", "weight": 0.5}]), "Order Completed counts 0.5 times its worth."),
+        (
+            _policy(rewards=[{"event": "Email Opened", "weight": 2}]),
+            "Email Opened within 3 days of a message counts 2, once.",
+        ),
+        (
+            _policy(penalties={"complained": 5}),
+            "Whoever marks it as spam after a message takes 5 off what it is worth.",
+        ),
+        (
+            _policy(contact_cost=0.5),
+            "A message counts as costing 0.5: where nothing at all is expected to be worth more",
+        ),
+        (_policy(half_life="30d"), "What was learned counts half after 30 days."),
+        (_policy(horizon=3600), "About 3,600 messages are expected in all"),
     ],
 )
 def test_each_setting_has_its_sentence(changes: dict[str, Any], said: str) -> None:

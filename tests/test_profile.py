@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from decisioning import profile as profiles
 from decisioning.profile import (
@@ -56,11 +57,18 @@ FULL = Profile(
         )
     ],
     recent=[Happened("Order Completed", 20, "m5", {"properties.cart_id": "c1"})],
-    sends=[Send("d1", "cart", "email", 21, {"subject": ("a", 0.5)}, {"add_7d": 1.5}, True)],
+    sends=[
+        Send(
+            "d1", "cart", "email", 21, {"subject": ("a", 0.5)}, {"add_7d": 1.5}, True, ["Email Link Clicked"], 2.5, 0.1
+        )
+    ],
     reservations=[Reservation("d1", "email", 21)],
     days={20_000: [1.0, 2.5, 0.0, 0.0, 3.0]},
     totals=[1.0, 2.5, 0.0, 0.0, 3.0],
+    device=Trait(22, "mobile"),
 )
+FIRST = structs.replace(FULL, sends=[structs.replace(FULL.sends[0], credited=[], reward=None, cost=None)], device=None)
+"""What the first release could say of it."""
 
 
 def test_a_profile_comes_back_as_it_went() -> None:
@@ -75,10 +83,11 @@ def test_an_empty_profile_is_no_bytes() -> None:
 
 
 def test_version_1_stays_readable() -> None:
-    """Bytes written by the first release; a change of the layout needs a new version number."""
-    data = bytes.fromhex(GOLDEN.read_text().strip())
-    assert profiles.decode(data) == FULL
-    assert profiles.encode(FULL) == data
+    """Bytes written by the first release, and by this one, which has more at the end of it."""
+    first, now = [bytes.fromhex(line) for line in GOLDEN.read_text().split()]
+    assert profiles.decode(first) == FIRST
+    assert profiles.decode(now) == FULL
+    assert profiles.encode(FULL) == now
 
 
 @given(st.data())
