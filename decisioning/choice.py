@@ -15,8 +15,10 @@ from decisioning import guardrails
 from decisioning.config import Campaign, Config, Holdout
 from decisioning.content import RenderError
 from decisioning.eligibility import Case
-from decisioning.learning import Advice
+from decisioning.learning import Advice, rule_of
 from decisioning.plan import Arm
+from decisioning.profile import Chosen
+from decisioning.slots import NOW, week_hour
 
 _UNIFORM = Uniform()
 NO_CONTACT = "none"  # arm of the channel
@@ -119,9 +121,36 @@ def choose_channel(choices: Choices, channels: list[str], case: Case, advice: Ad
     return None if chosen == NO_CONTACT else chosen
 
 
-def choose_send_time(choices: Choices) -> None:
-    """As soon as allowed: the one arm there is."""
-    choices.arms["send_time"], choices.chosen["send_time"] = {"now": 1.0}, "now"
+def choose_slot(case: Case, open_ms: dict[str, int], shares: dict[str, float], advice: Advice) -> Chosen:
+    """One of the hours that are open, when the decision is due; before anything is learned all are alike.
+
+    Parameters
+    ----------
+    open_ms
+        Arm -> its time, at least one.
+    shares
+        Arm -> share of the person's own habit, where there is one.
+    """
+    base, names = week_hour(case.now_ms, case.zone), list(open_ms)
+    arms = advice.hours("send_time", names, base, shares)
+    version = None if arms is None else advice.versions[f"{case.plan.id}/send_time"]
+    rule = {} if arms is None else rule_of(case.plan.spec)
+    arms = arms or _alike(names)
+    key = draw_key(case.decision_id, "send_time")
+    arm = names[draw(np.array(list(arms.values())), key)] if len(names) > 1 else names[0]
+    return Chosen(arm, case.now_ms, base, arms, uniform_number(key), shares, version, rule)
+
+
+def choose_send_time(choices: Choices, case: Case) -> None:
+    """The hour that was chosen when the decision was due; else as soon as allowed: the one arm there is."""
+    chosen = case.pending.chosen
+    if chosen is None:
+        choices.arms["send_time"], choices.chosen["send_time"] = {NOW: 1.0}, NOW
+        return
+    choices.arms["send_time"], choices.chosen["send_time"] = chosen.arms, chosen.arm
+    choices.random_draw["send_time"] = chosen.number
+    if chosen.version is not None:
+        choices.versions[f"{case.plan.id}/send_time"] = chosen.version
 
 
 def choose_variants(choices: Choices, case: Case, advice: Advice) -> bool:

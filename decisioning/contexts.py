@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import datetime
 from functools import lru_cache
 from typing import Final
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
+from decisioning.durations import UNIT_MS
+from decisioning.localtime import local
 from decisioning.names import ACTIONS
 
 VERSION: Final = 1
@@ -66,6 +68,7 @@ assert WIDTH <= MAX_WIDTH, "a model's size grows with the square of it"
 _HALF, _MONEY_SCALE, _LARGEST = 0.5, 0.2, 1e9
 _CIRCLE: Final = [(round(math.sin(math.tau * h / 24), 6), round(math.cos(math.tau * h / 24), 6)) for h in range(24)]
 _SATURDAY: Final = 5
+_QUARTER_MS: Final = 15 * UNIT_MS["m"]
 
 _TABLETS: Final = ("ipad", "tablet", "kindle", "silk/")
 _PHONES: Final = ("mobi", "iphone", "ipod")
@@ -111,16 +114,22 @@ def vector_of(context: Mapping[str, float]) -> NDArray[np.float64]:
     )
 
 
-def clock(local: datetime) -> dict[str, float]:
-    """Hour and kind of day of a local time by name, what is 0 left out.
+def clock(now_ms: int, zone: ZoneInfo) -> Mapping[str, float]:
+    """Hour and kind of day of a person by name, what is 0 left out; in quarters of an hour, as zones differ by those.
 
     Examples
     --------
-    >>> clock(datetime(2026, 11, 28, 6, 59))
-    {'hour_sin': 1.0, 'weekend': 1.0}
+    >>> dict(clock(25_140_000, ZoneInfo("UTC")))  # 06:59, a Thursday
+    {'hour_sin': 1.0}
     """
-    sine, cosine = _CIRCLE[local.hour]
-    named = {"hour_sin": sine, "hour_cos": cosine, "weekend": float(local.weekday() >= _SATURDAY)}
+    return _clock(now_ms // _QUARTER_MS, zone)
+
+
+@lru_cache(maxsize=4096)
+def _clock(quarter: int, zone: ZoneInfo) -> Mapping[str, float]:
+    here = local(quarter * _QUARTER_MS, zone)
+    sine, cosine = _CIRCLE[here.hour]
+    named = {"hour_sin": sine, "hour_cos": cosine, "weekend": float(here.weekday() >= _SATURDAY)}
     return {name: value for name, value in named.items() if value}
 
 

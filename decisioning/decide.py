@@ -16,17 +16,19 @@ from decisioning.choice import (
     choose_channel,
     choose_group,
     choose_send_time,
+    choose_slot,
     choose_variants,
 )
 from decisioning.config import Config
 from decisioning.contexts import clock
 from decisioning.decision import AsOf, Outcome
+from decisioning.durations import UNIT_MS
 from decisioning.eligibility import Case, Verdict, address_of, examine, fatigue_of, zone_of
 from decisioning.events import Event, text
 from decisioning.followups import DECISION_SENT
 from decisioning.learning import UNLEARNED, Advice, Models
 from decisioning.lifecycle import CHANNELS
-from decisioning.localtime import DAY_MS, local
+from decisioning.localtime import DAY_MS
 from decisioning.plan import Plan, by_event
 from decisioning.profile import (
     MAX_PENDING,
@@ -38,10 +40,13 @@ from decisioning.profile import (
     Send,
     bounded_sends,
     count_day,
+    remember_engaged,
 )
 from decisioning.pseudonyms import Pseudonyms
 from decisioning.rewards import Reward, penalise
-from decisioning.triggers import Cancelled, cancelled_by
+from decisioning.slots import NOW, open_slots, week_hour
+from decisioning.slots import shares as habit
+from decisioning.triggers import Cancelled, cancelled_by, has_room, slot_bytes
 from decisioning.unsubscribe import Links
 from decisioning.view import UserView, environment
 from decisioning.work import Work
@@ -77,6 +82,7 @@ class Decider:
             plan.id: max(plan.campaign.cooldown_ms, plan.credited_ms and plan.credited_ms + CORRECTABLE_MS)
             for plan in plans.values()
         }
+        self._keeps_hours = any(plan.campaign.send_time.within_ms for plan in plans.values())
         self._caps_look_back_ms = max([CALENDAR_MS, *(cap.per_ms or 0 for cap in config.caps)])
 
     def fire(self, work: Work, due: Sequence[str], until_ms: int, moment: Moment) -> None:
@@ -124,6 +130,8 @@ class Decider:
             channel, what = life.engaged
             kind = OPENED if what == lifecycle.OPENED else CLICKED
             work.signal(person, kind, event.at_ms, 0.0, CHANNELS.index(channel))
+            if self._keeps_hours:
+                remember_engaged(work.profile(person), [event.at_ms // UNIT_MS["m"]])
 
     def forget(self, work: Work, person: str, moment: Moment) -> None:
         """Take back what was learned from a person, as far as it is known what that was."""
@@ -186,6 +194,8 @@ class Decider:
         verdict = examine(case)
         for where in verdict.errors:
             work.count("expression_errors_total", where)
+        if self._waits(case, verdict, moment.models):
+            return None
         if verdict.defer_to_ms is not None:
             pending.fire_ms = verdict.defer_to_ms
             if DEFERRED not in pending.deferred:
@@ -197,6 +207,30 @@ class Decider:
         else:
             outcome.reasons = self._choose(work, case, verdict, outcome, moment.models)
         return outcome
+
+    def _waits(self, case: Case, verdict: Verdict, models: Models) -> bool:
+        """Whether the decision waits for an hour, which is chosen here, once, where the campaign has a window for it.
+
+        What only time stands against (quiet hours, full caps) may have room later; what else does is final.
+        """
+        pending, window_ms = case.pending, case.plan.campaign.send_time.within_ms
+        full = any(code.startswith("frequency_cap:") for code in verdict.reasons)
+        if not window_ms or pending.chosen is not None or (verdict.reasons and not full):
+            return False
+        if not choose_group(Choices(), case):  # whoever is held out waits for nothing
+            return False
+        open_ms = open_slots(case)
+        if not open_ms or not has_room(case.profile, slot_bytes(len(open_ms))):
+            return False
+        shares = {}
+        if self._may_personalize(case):
+            base = week_hour(case.now_ms, case.zone)
+            shares = habit(case.profile.engaged, case.now_ms, case.zone, open_ms, base)
+        pending.chosen = choose_slot(case, open_ms, shares, Advice(models, case.plan, {}))
+        if pending.chosen.arm == NOW:
+            return False
+        pending.fire_ms = open_ms[pending.chosen.arm]
+        return True
 
     def _choose(self, work: Work, case: Case, verdict: Verdict, outcome: Outcome, models: Models) -> list[str]:
         """Make all choices and say in `outcome` what they are; the reasons to go with them."""
@@ -212,7 +246,7 @@ class Decider:
         channel = choose_channel(choices, verdict.channels, case, advice)
         if channel is None:
             return [NOT_WORTHWHILE]
-        choose_send_time(choices)
+        choose_send_time(choices, case)
         awake = choose_variants(choices, case, advice)
         outcome.asleep = choices.asleep
         for (slot, reason), arms in choices.failures.items():
@@ -311,7 +345,8 @@ def _context(work: Work, case: Case) -> dict[str, float]:
         context["fatigue"] = case.fatigue
     if case.profile.device is not None:
         context[f"device_{case.profile.device.value}"] = 1.0
-    return context | clock(local(case.now_ms, case.zone))
+    context.update(clock(case.now_ms, case.zone))
+    return context
 
 
 def _as_stranger(case: Case) -> Case:

@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 import orjson
 
-from bandits.spec import PolicySpec
+from decisioning import slots
 from decisioning.choice import Choices
 from decisioning.effects import Headers, Outgoing
+from decisioning.learning import rule_of
 from decisioning.localtime import iso
 from decisioning.plan import Plan
-from decisioning.profile import Pending, Send
+from decisioning.profile import Chosen, Pending, Send
 from decisioning.unsubscribe import Links
 
 SOURCE = b"decisioning"
@@ -116,7 +117,8 @@ def _provenance(
         "asleep": outcome.asleep,
         "context": outcome.context,
         "model_versions": choices.versions,
-        **({"policy": _rule(outcome.plan.spec)} if choices.versions and outcome.plan else {}),
+        **({"policy": rule_of(outcome.plan.spec)} if choices.versions and outcome.plan else {}),
+        **_slot(outcome),
         "random_draw": choices.random_draw,
         "as_of": {"partition": outcome.as_of.partition, "offset": outcome.as_of.offset},
         "config_version": outcome.config_version,
@@ -156,8 +158,13 @@ def remembered(outcome: Outcome) -> Send:
         outcome.decided_ms,
         choices,
         outcome.context,
+        slot=_features(outcome.pending.chosen) if "send_time" in choices else {},
         cost=outcome.plan.campaign.policy.contact_cost if sends and outcome.plan else None,
     )
+
+
+def _features(chosen: Chosen | None) -> dict[str, float]:
+    return {} if chosen is None else slots.named(chosen.arm, chosen.base, chosen.shares.get(chosen.arm, 0.0))
 
 
 def _times(outcome: Outcome) -> dict[str, Any]:
@@ -172,10 +179,13 @@ def _times(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _rule(spec: PolicySpec) -> dict[str, Any]:
-    """What makes probabilities of a model, beside the model."""
-    found = {"algorithm": spec.algorithm, "explore": spec.explore, "horizon": spec.horizon}
-    return {name: value for name, value in found.items() if value is not None}
+def _slot(outcome: Outcome) -> dict[str, Any]:
+    """What the chosen hour was chosen from; nothing where none was chosen."""
+    chosen = outcome.pending.chosen
+    if chosen is None or "send_time" not in outcome.choices.chosen:
+        return {}
+    slot = {"arm": chosen.arm, "chosen_at": iso(chosen.at_ms), "hour": chosen.base, "shares": chosen.shares}
+    return {"slot": slot | ({"policy": chosen.rule} if chosen.rule else {})}
 
 
 def _content_hash(choices: Choices) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 
 from decisioning import profile as profiles
+from decisioning.durations import UNIT_MS
 from decisioning.localtime import iso
 from decisioning.profile import DAILY, Profile
 from features.rows import ERASED, KNOWN, MOVED, ROW, decode
@@ -32,6 +33,7 @@ def of_profile(data: bytes) -> dict[str, Any]:
         (_EPOCH + timedelta(days=day)).isoformat(): _counts(values) for day, values in sorted(profile.days.items())
     }
     said["totals"] = _counts(profile.totals)
+    said["engaged"] = [iso(minute * UNIT_MS["m"]) for minute in profile.engaged]
     empty = _plain(Profile()) | {"totals": {}}
     return {name: value for name, value in said.items() if value != empty.get(name)}
 

@@ -52,7 +52,7 @@ def _records(
             "policy": policy,
             "arm": arm,
             "propensity": propensity,
-            "context": context,
+            "context": send.context | send.slot if choice == "send_time" and send.slot else context,
             "reward": reward,
             "correction": correcting is not None,
             "at": at,
@@ -61,5 +61,7 @@ def _records(
             record["delta"] = reward
         if pseudonym is not None:
             record["pseudonym"] = pseudonym
-        found.append(Outgoing(policy.encode(), orjson.dumps(record | (correcting or {}))))
+        if correcting is not None:
+            record.update(correcting)
+        found.append(Outgoing(policy.encode(), orjson.dumps(record)))
     return found

@@ -6,21 +6,24 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
 
-from bandits.arms import ArmModel, ReadyPolicy
+from bandits.arms import ArmModel
+from bandits.linear import LinearModel, ReadyLinear
 from bandits.policy import Floats, draw, is_distribution, uniform_number
+from bandits.ready import ReadyPolicy
 from bandits.spec import PolicySpec
+from decisioning import slots
 from decisioning.choice import NO_CONTACT, draw_key, held_out, holdout_number, holdouts_of
 from decisioning.config import Config, Holdout
 from decisioning.contexts import vector_of
 from decisioning.wording import Fact, fact_in_words, reason_in_words
 
 MAX_CONTEXT = 8
-Recall = Callable[[str, int, PolicySpec], ArmModel | None]
+Recall = Callable[[str, int, PolicySpec], ArmModel | LinearModel | None]
 """(policy, version, rule) -> the model as it was then, None where it is not to be had."""
 
 
@@ -40,6 +43,14 @@ class _AsOf(msgspec.Struct):
 
 class _Experiment(msgspec.Struct):
     group: str
+
+
+class _Slot(msgspec.Struct):
+    arm: str
+    chosen_at: str
+    hour: Annotated[int, msgspec.Meta(ge=0, lt=slots.WEEK_HOURS)]
+    shares: dict[str, float]
+    policy: dict[str, Any] = {}
 
 
 class _Record(msgspec.Struct):
@@ -72,6 +83,7 @@ class _Record(msgspec.Struct):
     content_hash: str | None = None
     model_versions: dict[str, int] = {}
     policy: dict[str, Any] = {}
+    slot: _Slot | None = None
 
 
 class _Erasure(msgspec.Struct):
@@ -126,7 +138,7 @@ def explain(record: Mapping[str, Any], config: Config | None = None, recall: Rec
         return Explanation((f"The person was erased at {read.decided_at}; this is the proof.",), ())
     sentences = [_headline(read), *_facts(read), _timing(read), *_refusals(read), *_choices(read), *_context(read)]
     asked = {} if recall is None else dict(_asked(read, recall))
-    sentences += _models(read, asked, recall is not None)
+    sentences += _models(read, asked if recall is not None else None)
     differences = (*_differences(read), *_regrouped(read, config), *_relearned(read, asked))
     sentences.append(
         "Recomputed from this record: "
@@ -224,7 +236,7 @@ def _chosen(record: _Record, choice: str) -> str | None:
     if choice == "holdout":
         return "holdout" if record.action == "holdout" else "treatment"
     if choice == "send_time":
-        return next(iter(record.arms[choice]), None)
+        return record.slot.arm if record.slot else next(iter(record.arms[choice]), None)
     return record.variants.get(choice)
 
 
@@ -272,42 +284,72 @@ def _policies(record: _Record) -> Iterator[tuple[str, str, int]]:
             yield choice, policy, version
 
 
-def _asked(record: _Record, recall: Recall) -> Iterator[tuple[str, ReadyPolicy]]:
-    """Each choice's policy, made of the model and the rule that the record names, where the model is to be had."""
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a model says of the arms of a choice: their probabilities, and (mean, deviation) of what each may bring."""
+
+    probabilities: dict[str, float]
+    scores: dict[str, tuple[float, float]]
+
+
+def _asked(record: _Record, recall: Recall) -> Iterator[tuple[str, _Answer]]:
+    """Each choice's probabilities, from the model and the rule that the record names, where the model is to be had."""
     for choice, policy, version in _policies(record):
         try:
-            spec = PolicySpec.of(record.policy)
+            spec = PolicySpec.of(_rule(record, choice))
         except (TypeError, ValueError) as error:
             raise IncompleteError(f"policy: {error}") from None
         model = recall(policy, version, spec)
-        if model is not None:
-            yield choice, model.ready(spec)
+        if model is None:
+            continue
+        try:
+            answer = _answer(record, list(record.arms[choice]), model.ready(spec))
+        except ValueError as error:
+            raise IncompleteError(f"model {policy} of version {version} cannot be asked: {error}") from None
+        if answer is not None:
+            yield choice, answer
 
 
-def _models(record: _Record, asked: Mapping[str, ReadyPolicy], sought: bool) -> Iterator[str]:  # noqa: FBT001
-    rule = ", ".join(f"{name} {value}" for name, value in record.policy.items())
+def _answer(record: _Record, arms: list[str], ready: ReadyPolicy | ReadyLinear) -> _Answer | None:
+    scores: dict[str, tuple[float, float]] = {}
+    if isinstance(ready, ReadyPolicy):
+        context = vector_of(record.context)
+        found, scores = ready.probabilities(arms, context), ready.scores(arms, context)
+    elif record.slot is not None and slots.are_arms(arms):
+        found = ready.probabilities(slots.rows_of(arms, record.slot.hour, record.slot.shares))
+    else:
+        return None
+    return _Answer(dict(zip(arms, found.tolist(), strict=True)), scores)
+
+
+def _rule(record: _Record, choice: str) -> dict[str, Any]:
+    return record.slot.policy if choice == "send_time" and record.slot else record.policy
+
+
+def _models(record: _Record, asked: Mapping[str, _Answer] | None) -> Iterator[str]:
+    """Which models made the probabilities, and whether they were computed again (None: nobody asked for it)."""
     for choice, policy, version in _policies(record):
+        rule = ", ".join(f"{name} {value}" for name, value in _rule(record, choice).items())
         said = f"{choice}: the probabilities are those of model {policy} after {version} examples ({rule})"
-        if choice in asked:
-            yield f"{said}, computed again from it."
-        elif sought:
-            yield f"{said}, which was not found: they are taken as they are."
-        else:
+        if asked is None:
             yield f"{said}; with that model they can be computed again."
+        elif choice in asked:
+            yield f"{said}, computed again from it."
+        else:
+            yield f"{said}, which was not found: they are taken as they are."
 
 
-def _relearned(record: _Record, asked: Mapping[str, ReadyPolicy]) -> Iterator[str]:
-    """Compute every probability anew from the model that the record names."""
-    vector = vector_of(record.context)
-    for choice, policy in asked.items():
-        arms = record.arms[choice]
-        for arm, probability in zip(arms, policy.probabilities(list(arms), vector).tolist(), strict=True):
-            if probability != arms[arm]:
-                yield f"{choice}: the model gives '{arm}' the probability {probability!r}, not {arms[arm]!r}"
+def _relearned(record: _Record, asked: Mapping[str, _Answer]) -> Iterator[str]:
+    """What differs from the probabilities computed again."""
+    for choice, answer in asked.items():
+        for arm, probability in answer.probabilities.items():
+            logged = record.arms[choice][arm]
+            if probability != logged:
+                yield f"{choice}: the model gives '{arm}' the probability {probability!r}, not {logged!r}"
 
 
 def _audit(
-    record: _Record, whole: Mapping[str, Any], config: Config | None, asked: Mapping[str, ReadyPolicy]
+    record: _Record, whole: Mapping[str, Any], config: Config | None, asked: Mapping[str, _Answer]
 ) -> Iterator[str]:
     """The whole record, then every choice made again, with numbers as they are."""
     yield "Record:"
@@ -328,6 +370,9 @@ def _audit(
             yield f"    drawn from the key {key.decode()!r}: {uniform_number(key)!r}; logged: {logged!r}"
         if choice == "holdout":
             yield from _audited_group(record, config)
+        if choice in asked:
+            for arm, (mean, deviation) in asked[choice].scores.items():
+                yield f"    '{arm}' was expected to bring {mean!r}, give or take {deviation!r}"
     product = " * ".join(repr(propensity) for propensity in record.propensity.values())
     yield f"  joint propensity: {product or 'no choice was made'} = {record.joint_propensity!r}"
 

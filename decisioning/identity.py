@@ -176,6 +176,7 @@ def merge_profiles(
             held[reason] = max(since_ms, held.get(reason, since_ms))
     zones = [z for z in (into.context_zone, other.context_zone) if z is not None]
     into.context_zone = max(zones, key=lambda z: z.at_ms, default=None)
+    profiles.remember_engaged(into, other.engaged)
     devices = [d for d in (into.device, other.device) if d is not None]
     into.device = max(devices, key=lambda d: d.at_ms, default=None)
     sends: dict[str, Send] = {s.decision_id: s for s in (*other.sends, *into.sends)}

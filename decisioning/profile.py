@@ -21,6 +21,7 @@ MAX_CANDIDATES = 8  # later trigger events remembered beside a timer
 MAX_RECENT = 64  # cancel and goal events remembered for triggers that are read after them
 MAX_RECENT_BYTES = 65_536
 MAX_SENDS = 32
+MAX_ENGAGED = 64
 MAX_RESERVATIONS = 256
 MAX_DAYS = 30
 MAX_CONTENTS_BYTES = 32_768  # one trigger's body; a larger one is trimmed to its short scalars
@@ -77,6 +78,19 @@ class Contents(msgspec.Struct, array_like=True, frozen=True, dict=True):  # `dic
         return len(self.body) + utf8_bytes(self.message_id) + _CONTENTS_BYTES
 
 
+class Chosen(msgspec.Struct, array_like=True, frozen=True):
+    """The hour that was chosen for a decision, from what, and all that repeats the choice."""
+
+    arm: str
+    at_ms: _Ms  # of the choice
+    base: Annotated[int, msgspec.Meta(ge=0, lt=168)]  # hour of the local week in which `now` lay
+    arms: dict[str, float]  # eligible arm -> probability
+    number: float  # what decided it, in [0, 1)
+    shares: dict[str, float] = {}  # of the person's own habit, by arm
+    version: int | None = None  # of the model that made the probabilities; None: none did
+    rule: dict[str, Any] = {}  # what made them of it
+
+
 class Pending(msgspec.Struct, array_like=True):
     """A timer that has not been decided.
 
@@ -94,6 +108,7 @@ class Pending(msgspec.Struct, array_like=True):
     deferred: list[str] = []  # reason codes of deferrals so far
     candidates: list[Contents] = []
     marks: list[Mark] = []  # cancel and goal events at or after the trigger, not yet in effect
+    chosen: Chosen | None = None  # the hour to send at; None: not chosen yet
 
 
 class Send(msgspec.Struct, array_like=True, frozen=True):
@@ -114,6 +129,7 @@ class Send(msgspec.Struct, array_like=True, frozen=True):
     credited: list[str] = []  # other events that were, once each
     reward: float | None = None
     cost: float | None = None
+    slot: dict[str, float] = {}  # what was known of the hour it was sent at
 
 
 class Reservation(msgspec.Struct, array_like=True, frozen=True):
@@ -148,6 +164,7 @@ class Profile(msgspec.Struct, array_like=True, omit_defaults=True):
     days: dict[int, _Counts] = {}  # UTC day -> one number for each of DAILY
     totals: _Counts = msgspec.field(default_factory=lambda: [0.0] * len(DAILY))
     device: Trait | None = None  # family of the device the latest event came from
+    engaged: list[int] = []  # minutes since the epoch of the latest human opens and clicks, in order
 
     def trait(self, name: str) -> Any:
         """Value of a trait, None where it was never set."""
@@ -248,6 +265,11 @@ def bounded_sends(sends: list[Send]) -> list[Send]:
     earlier = [send for send in sends if latest.get(send.campaign) != send.decision_id][:excess]
     dropped = {send.decision_id for send in earlier}
     return [send for send in sends if send.decision_id not in dropped][-MAX_SENDS:]
+
+
+def remember_engaged(profile: Profile, minutes: Iterable[int]) -> None:
+    """Add times of opens and clicks; the latest stay."""
+    profile.engaged = sorted([*profile.engaged, *minutes])[-MAX_ENGAGED:]
 
 
 def remember_aliases(profile: Profile, ids: Iterable[str]) -> None:

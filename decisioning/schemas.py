@@ -186,6 +186,9 @@ class LogEntry(_Decided):
     context: dict[str, float] = Field(default={}, description="The named context vector.")
     model_versions: dict[str, int] = Field(default={}, description="Policy -> examples its model had seen.")
     policy: dict[str, JsonValue] = Field(default={}, description="The rule that made probabilities of the models.")
+    slot: dict[str, JsonValue] = Field(
+        default={}, description="Of a chosen hour: `arm`, when it was chosen, and all that repeats the choice."
+    )
     random_draw: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(
         default={}, description="Choice -> the number that decided it."
     )

@@ -29,6 +29,7 @@ from decisioning.profile import (
 )
 
 _MARK_BYTES = 24  # of a mark beside its id
+_CHOSEN_BYTES, _ARM_BYTES = 128, 32  # of a chosen hour: in all, and for each that could have been
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ def restart(
             pending.moved_ms = at_ms
             pending.due_ms = due_ms(pending.first.at_ms, pending.moved_ms, timing)
             pending.fire_ms = pending.due_ms
-            pending.deferred = []
+            pending.deferred, pending.chosen = [], None
         larger = 0 if contents is None else contents.size - pending.latest.size
         if contents is not None and at_ms >= pending.latest.at_ms and _bytes(profile) + larger <= MAX_TIMERS_BYTES:
             pending.latest = contents
@@ -201,6 +202,16 @@ def shed(profile: Profile) -> list[Cancelled]:
     return given_up
 
 
+def slot_bytes(arms: int) -> int:
+    """About what a chosen hour takes, encoded; never less."""
+    return _CHOSEN_BYTES + arms * _ARM_BYTES
+
+
+def has_room(profile: Profile, size: int) -> bool:
+    """Whether a person's timers may take so many bytes more."""
+    return _bytes(profile) + size <= MAX_TIMERS_BYTES
+
+
 def find(profile: Profile, campaign: str, per: str) -> Pending | None:
     """The pending timer of a campaign and `per` value."""
     return next((p for p in profile.pending if p.campaign == campaign and p.per == per), None)
@@ -248,14 +259,14 @@ def _united(a: Pending, b: Pending, timing: Timing | None) -> Pending:
     first, other = sorted((a, b), key=lambda p: (p.first.at_ms, p.first.message_id))
     united = Pending(
         first.campaign, first.per, first.person, first.first, first.latest, first.moved_ms, first.due_ms, first.fire_ms,
-        first.deferred,
+        first.deferred, chosen=first.chosen,
     )  # fmt: skip
     restarted = other.moved_ms > other.first.at_ms
     if timing is not None and (restarted or other.first.event in timing.restart_on):
         if other.moved_ms > united.moved_ms:
             united.moved_ms = other.moved_ms
             united.due_ms = united.fire_ms = due_ms(united.first.at_ms, united.moved_ms, timing)
-            united.deferred = []
+            united.deferred, united.chosen = [], None
         united.latest = max(first.latest, other.latest, key=lambda c: c.at_ms)
     for contents in (*a.candidates, other.first, *b.candidates):
         _remember_candidate(united, contents)
@@ -282,6 +293,8 @@ def _timer_bytes(pending: Pending) -> int:
     size = pending.first.size + pending.latest.size + utf8_bytes(pending.person) + utf8_bytes(pending.per)
     if pending.candidates:
         size += sum([contents.size for contents in pending.candidates])
+    if pending.chosen is not None:
+        size += slot_bytes(len(pending.chosen.arms))
     if pending.marks:
         size += sum([utf8_bytes(mark.message_id) + _MARK_BYTES for mark in pending.marks])
     return size

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bandits.arms import ArmModel
-from bandits.learner import Learner
+from bandits.learner import model_of
+from bandits.linear import LinearModel
 from bandits.snapshot import SnapshotError, decode
 from bandits.spec import PolicySpec
-from decisioning import contexts
+from decisioning.learning import learner_of_one
 from streams.checking import unreadable
 from streams.failure import NO, Failure
 
@@ -34,7 +35,7 @@ def recall_of(models: Path | None, examples: Path | None) -> Recall | None:
     if models is None and examples is None:
         return None
 
-    def recall(policy: str, version: int, spec: PolicySpec) -> ArmModel | None:
+    def recall(policy: str, version: int, spec: PolicySpec) -> ArmModel | LinearModel | None:
         found = None if models is None else _kept(models, policy, version)
         if found is None and examples is not None:
             found = _learned(examples, policy, version, spec)
@@ -43,14 +44,14 @@ def recall_of(models: Path | None, examples: Path | None) -> Recall | None:
     return recall
 
 
-def _kept(path: Path, policy: str, version: int) -> ArmModel | None:
+def _kept(path: Path, policy: str, version: int) -> ArmModel | LinearModel | None:
     try:
         with path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 try:
                     snapshot = decode(line)
-                    if (snapshot.model, snapshot.version, snapshot.kind) == (policy, version, "arms"):
-                        return ArmModel.from_bytes(snapshot.data)
+                    if (snapshot.model, snapshot.version) == (policy, version):
+                        return model_of(snapshot)
                 except SnapshotError as error:
                     raise Failure(f"{path}: line {number}: {error}; give the file that was written", NO) from None
     except OSError as error:
@@ -58,14 +59,9 @@ def _kept(path: Path, policy: str, version: int) -> ArmModel | None:
     return None
 
 
-def _learned(path: Path, policy: str, version: int, spec: PolicySpec) -> ArmModel | None:
+def _learned(path: Path, policy: str, version: int, spec: PolicySpec) -> ArmModel | LinearModel | None:
     """Fold the examples before `version`; None where there are not as many."""
-    learner = Learner(
-        contexts.WIDTH,
-        lambda _policy, _arm, context: contexts.vector_of(context),
-        {policy: spec}.get,
-        contexts.VERSION,
-    )
+    learner = learner_of_one(policy, spec)
     try:
         with path.open("rb") as lines:
             for offset, line in enumerate(lines):

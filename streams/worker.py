@@ -111,8 +111,6 @@ async def _serve(settings: Settings, config: Config) -> None:
         settings, Engine(config, _links(settings), settings.pseudonyms), cluster, scripts, metrics, _fail, versions
     )
     health.shell = shell
-    for campaign, field, effect in _without_effect(config):
-        _log.warning("not applied by this release", campaign=campaign, field=field, effect=effect)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -136,15 +134,6 @@ async def _serve(settings: Settings, config: Config) -> None:
         _log.warning("the group was not left in time; its coordinator will notice")
     del tasks
     _exit(0)
-
-
-def _without_effect(config: Config) -> list[tuple[str, str, str]]:
-    """What a configuration asks for and a worker does not do yet, so that nobody relies on it: see docs/limits.md."""
-    return [
-        (campaign.id, "send_time.within", "every decision fires as soon as it is allowed")
-        for campaign in config.campaigns
-        if campaign.send_time.within_ms
-    ]
 
 
 def _links(settings: Settings) -> Links:

@@ -14,10 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bandits.arms import ArmModel
+from bandits.ready import ReadyPolicy
+from bandits.snapshot import SnapshotError
 from decisioning import backtest, contexts
 from decisioning.config import Config
 from decisioning.explain import explain
-from decisioning.learning import Learning, learner_of
+from decisioning.learning import Learned, Learning, learner_of
 from decisioning.plan import plans_of
 from streams.recalling import recall_of
 from tests.play import Played, at, config, identify, ms, track
@@ -154,6 +156,35 @@ def test_a_model_that_is_not_found_is_said_to_be_missing(learned: Played, tmp_pa
     assert sum("was not found" in sentence for sentence in said) == 2
 
 
+@pytest.mark.parametrize("policy", [{}, {"half_life": "3h"}, {"horizon": 300}, {"algorithm": "squarecb"}])
+def test_a_snapshot_answers_as_the_model_it_was_made_of(policy: dict[str, Any]) -> None:
+    """What a worker decides from is the snapshot, what a backtest decides from is the model: the same to the bit."""
+    chosen = setup(**policy)
+    plan, learning = plans_of(chosen)["cart"], Learning(plans_of(chosen))
+    played = campaign_of(80, chosen, learning)
+    snapshots = dict(Learned.of(value) for value in learning.snapshots().values())
+    assert snapshots.keys() == {"cart/channel", "cart/send_time", "cart/subject"}
+    played_context = played.log[-1]["context"]
+    for name, arms in (("cart/subject", list("abc")), ("cart/channel", ["email", "push"])):
+        live, kept = learning._learner.model(name), snapshots[name].ready(plan.spec)
+        assert isinstance(live, ArmModel)
+        assert isinstance(kept, ReadyPolicy)
+        x = contexts.vector_of(played_context)
+        answers = [one.probabilities(arms, x).tolist() for one in (live.ready(plan.spec), kept)]
+        assert answers[0] == answers[1]
+
+
+def test_a_snapshot_of_other_numbers_is_refused() -> None:
+    """Of another layout of the context, damaged, or none at all: one sentence, and no model."""
+    learning = Learning(plans_of(setup()))
+    campaign_of(30, setup(), learning)
+    value = learning.snapshots()["cart/subject"]
+    for broken in (value.replace(b'"context_version":1', b'"context_version":99'), value[:-40], b"", b"{}"):
+        with pytest.raises(SnapshotError) as refused:
+            Learned.of(broken)
+        assert str(refused.value).isprintable()
+
+
 # Statistics do not depend on order and delay
 
 
@@ -180,7 +211,7 @@ def _folded(records: list[dict[str, Any]], **policy: Any) -> tuple[ArmModel, np.
         learner.take(orjson.dumps(record), offset)
     assert not learner.refused
     model = learner.model("cart/subject")
-    assert model is not None
+    assert isinstance(model, ArmModel)
     x = contexts.vector_of({"view_7d": 3.0, "fatigue": 0.5})
     return model, model.ready(plans["cart"].spec).probabilities(["a", "b"], x)
 

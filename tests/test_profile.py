@@ -14,6 +14,7 @@ from decisioning import profile as profiles
 from decisioning.profile import (
     MAX_DAYS,
     MAX_RECENT,
+    Chosen,
     Contents,
     CorruptProfile,
     Happened,
@@ -54,20 +55,38 @@ FULL = Profile(
             ["deferred:quiet_hours"],
             [Contents(18, "m3", "Product Added", b"{}")],
             [Mark("cancel", 19, "m4")],
+            Chosen("now", 20, 0, {"now": 0.5, "mon-01": 0.5}, 0.25, {"now": 0.125}, 7, {"explore": 0.05}),
         )
     ],
     recent=[Happened("Order Completed", 20, "m5", {"properties.cart_id": "c1"})],
     sends=[
         Send(
-            "d1", "cart", "email", 21, {"subject": ("a", 0.5)}, {"add_7d": 1.5}, True, ["Email Link Clicked"], 2.5, 0.1
+            "d1",
+            "cart",
+            "email",
+            21,
+            {"subject": ("a", 0.5)},
+            {"add_7d": 1.5},
+            True,
+            ["Email Link Clicked"],
+            2.5,
+            0.1,
+            {"slot_09": 1.0},
         )
     ],
     reservations=[Reservation("d1", "email", 21)],
     days={20_000: [1.0, 2.5, 0.0, 0.0, 3.0]},
     totals=[1.0, 2.5, 0.0, 0.0, 3.0],
     device=Trait(22, "mobile"),
+    engaged=[23],
 )
-FIRST = structs.replace(FULL, sends=[structs.replace(FULL.sends[0], credited=[], reward=None, cost=None)], device=None)
+FIRST = structs.replace(
+    FULL,
+    pending=[structs.replace(FULL.pending[0], chosen=None)],
+    sends=[structs.replace(FULL.sends[0], credited=[], reward=None, cost=None, slot={})],
+    device=None,
+    engaged=[],
+)
 """What the first release could say of it."""
 
 

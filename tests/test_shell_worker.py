@@ -374,14 +374,3 @@ def test_a_worker_follows_up_what_it_sent(shop: Shop) -> None:
     assert all(subjects[f"u{number}", "cart"] != subjects[f"u{number}", "cart-again"] for number in range(20))
     firsts = {f"sent:{entry['decision_id']}" for entry in log if entry["campaign"] == "cart"}
     assert {entry["trigger"]["message_id"] for entry in log if entry["campaign"] == "cart-again"} == firsts
-
-
-def test_what_a_worker_does_not_do_yet_is_said_at_its_start(shop: Shop) -> None:
-    """A configuration that relies on send times is warned about, by campaign and field."""
-    shop.config = shop.config.replace("channels: [email]\n", "channels: [email]\n    send_time: {within: 2h}\n", 1)
-    worker = shop.worker()
-    wait_until(worker.ready, "a worker", DEADLINE_S)
-    warned = [json.loads(line) for line in worker.output.read_text().splitlines() if "not applied" in line]
-    assert [(line["campaign"], line["field"]) for line in warned] == [
-        ("cart", "send_time.within"),
-    ]
