@@ -1,10 +1,11 @@
 """Who is compared: every person from their first eligible trigger on, in the group they were meant for.
 
-By intention to treat: a person counts in a campaign from the first time it had to decide about them, as one of the
+By intention to treat: a person counts in a campaign from when its first decision about them was due, as one of the
 group that the salted hash of the configuration puts them in, whatever stood against a message then or later (caps,
 fatigue, cooldown, quiet hours, an unsubscription, no variant awake). What messages bring about cannot move anybody out
-of the comparison. Triggers that end before that do not count: the person could not have been written to, or did by
-themselves what the message would have asked for.
+of the comparison, nor can what only the treated wait for: a better hour. Triggers that end when they are due, or before
+it, for a reason of another kind do not count: the person could not have been written to, or did by themselves what the
+message would have asked for.
 
 A person's outcome is known once its window has passed; until then they wait and are in neither group.
 """
@@ -34,7 +35,8 @@ BEFORE_MS: Final = 30 * DAY_MS  # how far back a value before the first trigger 
 NOT_YET: Final = frozenset(
     ("erased", "not_eligible", "no_address", "no_consent", "out_of_stock", "cancelled", "goal_reached")
 )
-"""Reasons that end a trigger for both groups alike; `rule:…` does, too."""
+"""Reasons that end a trigger for both groups alike, when it is due; `rule:…` does, too. A variant asleep gives one of
+them, but to the treated alone; and who is held out is not there any more when the treated wait for an hour."""
 
 Metric = Literal["conversion", "value", "retention", "unsubscribed"]
 
@@ -162,15 +164,19 @@ class Cohorts:
         KeyError, TypeError, ValueError
             It is none.
         """
-        person, reasons, at_ms = str(record["user_id"]), record["reasons"], _milliseconds(record["decided_at"])
+        person, reasons = str(record["user_id"]), record["reasons"]
         campaign = record["campaign"]
         if campaign is None:
             if "erased" in reasons:
                 self._erased.add(person)
             return
         action = record["action"]
-        if record["kind"] != "marketing" or not _is_eligible(action, reasons, bool(record.get("asleep"))):
+        if record["kind"] != "marketing":
             return
+        due, fire = record["due_at"], record["fire_at"]
+        if action == "suppress" and due == fire and not record.get("asleep") and not _of_messages(reasons):
+            return
+        at_ms = _milliseconds(due)
         came = self._came_ms[campaign]
         came[person] = min(at_ms, came.get(person, at_ms))
         if action != "suppress":
@@ -303,10 +309,8 @@ def _worth(goal: Goal, body: dict[str, Any]) -> float:
     return value if goal.clip is None else min(max(value, -goal.clip), goal.clip)
 
 
-def _is_eligible(action: str, reasons: Sequence[str], any_asleep: bool) -> bool:  # noqa: FBT001  # of the same record
-    """Whether it had come to treatment or holdout, but for what messages themselves bring about."""
-    if action != "suppress" or any_asleep:  # a variant can only be asleep for those who are treated
-        return True
+def _of_messages(reasons: Sequence[str]) -> bool:
+    """Whether a trigger ended for something that messages, too, bring about."""
     against = [code for code in reasons if code != "no_channel"]
     return any(code not in NOT_YET and not code.startswith("rule:") for code in against)
 

@@ -123,6 +123,19 @@ def test_a_variant_asleep_keeps_nobody_out() -> None:
     assert cohort.groups == [True, False]
 
 
+@pytest.mark.parametrize("changes", [{"send_time": {"within": "24h"}}, {}])
+def test_who_buys_while_a_message_waits_counts(changes: dict[str, Any]) -> None:
+    """For an hour that suits them, as only the treated do, or for the end of quiet hours, as both do: from due on."""
+    campaign = json.loads(document(HALF))["campaigns"][0] | changes
+    quiet = {} if changes else {"quiet_hours": {"from": "09:00", "to": "20:00"}}
+    people = [somebody(treated, n) for treated in (True, False) for n in range(8)]
+    events = known(*people)
+    for n, one in enumerate(people):
+        events += [basket("10:00", n, one), order("10:45", 100 + n, one)]
+    config = setup(HALF, campaigns=[campaign], **quiet)
+    assert sorted(outcomes(story(events, config), "conversion")) == [(False, 1.0)] * 8 + [(True, 1.0)] * 8
+
+
 def test_retention_and_unsubscriptions() -> None:
     """Retained: active of their own accord in the second week; unsubscribed: within the first."""
     people = sorted(somebody(True, n) for n in range(5))
@@ -199,7 +212,8 @@ def test_a_growing_share_moves_people_into_the_holdout_only(a: float, b: float, 
 
 def decided(person: str, action: str = "suppress", at: str = "2026-03-02T10:00:00.000Z", **more: Any) -> dict[str, Any]:
     """A record of the decision log, as far as it is read."""
-    record = {"user_id": person, "campaign": "cart", "kind": "marketing", "action": action, "decided_at": at}
+    record = {"user_id": person, "campaign": "cart", "kind": "marketing", "action": action}
+    record |= dict.fromkeys(("due_at", "fire_at", "decided_at"), at)
     return record | {"reasons": ["fatigue"] if action == "suppress" else []} | more
 
 
