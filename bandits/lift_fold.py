@@ -79,6 +79,7 @@ class _Trial(msgspec.Struct):
 class _Snapshot(msgspec.Struct):
     schema: int
     kind: str
+    versions: dict[str, int]
     trials: list[_Trial]
 
 
@@ -150,13 +151,27 @@ class Trial:
 
 
 class LiftFold:
-    """Lift of every campaign that has a holdout, from records of `examples` in any order."""
+    """Lift of every campaign that has a holdout, from records of `examples` in any order.
+
+    Attributes
+    ----------
+    versions
+        Campaign -> offset of the next record that is to be taken, where offsets were given.
+    """
 
     def __init__(self) -> None:
+        self.versions: dict[str, int] = {}
         self._trials: dict[str, list[Trial]] = {}
 
-    def take(self, record: Mapping[str, Any]) -> str | None:
+    def take(self, record: Mapping[str, Any], offset: int | None = None) -> str | None:
         """Fold one decoded example or correction.
+
+        Parameters
+        ----------
+        record
+            As it was published.
+        offset
+            Its place in the log, if each shall count once however often the log is read.
 
         Returns
         -------
@@ -174,9 +189,14 @@ class LiftFold:
         wrong = _wrong(example)
         if wrong is not None:
             return wrong
-        trial = self._trial(policy.removesuffix(SUFFIX), example)
+        campaign = policy.removesuffix(SUFFIX)
+        if offset is not None and offset < self.versions.get(campaign, 0):
+            return None
+        trial = self._trial(campaign, example)
         if isinstance(trial, str):
             return trial
+        if offset is not None:
+            self.versions[campaign] = offset + 1
         if trial is not None:
             trial.latest = max(trial.latest, example.at)
             number = _number(example.pseudonym or example.decision_id)
@@ -231,7 +251,8 @@ class LiftFold:
             for name in names
             for trial in sorted(self._trials.get(name, []), key=lambda trial: trial.share)
         ]
-        return orjson.dumps({"schema": SCHEMA, "kind": "lift", "trials": trials})
+        versions = {name: self.versions[name] for name in names if name in self.versions}
+        return orjson.dumps({"schema": SCHEMA, "kind": "lift", "versions": versions, "trials": trials})
 
     @classmethod
     def from_bytes(cls, *snapshots: bytes) -> LiftFold:
@@ -251,6 +272,7 @@ class LiftFold:
             if snapshot.schema != SCHEMA or snapshot.kind != "lift":
                 said = f"schema {snapshot.schema} of kind {snapshot.kind!r}"
                 raise SnapshotError(f"{said}; this release reads schema {SCHEMA} of kind 'lift': upgrade first")
+            fold.versions |= snapshot.versions
             for trial in snapshot.trials:
                 fold._trials.setdefault(trial.campaign, []).append(_unpacked(trial))
         return fold

@@ -41,6 +41,7 @@ from bandits.propensity_fold import Measures
 from bandits.snapshot import SnapshotError
 from decisioning.effects import Outgoing
 from decisioning.learners import Learners
+from streams.live_lift import LiveLift
 from streams.metrics import Metrics
 from streams.owner import Flow, Inbox
 from streams.seams import Clock, FencedError, LearnerLog, RefusedError, UnknownOutcomeError
@@ -58,9 +59,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Position(msgspec.Struct, frozen=True):
-    """Up to where `examples` was read when a set of snapshots was published."""
+    """Up to where `examples` was read when a set of snapshots was published; `lift`: and the live lift was."""
 
     position: int
+    lift: int = 0
 
 
 class Learning:
@@ -78,6 +80,7 @@ class Learning:
         self._clock = clock
         self._metrics = metrics
         self._learner = make()
+        self._lift = LiveLift(clock, metrics)
         self._counted: Counter[str] = Counter()
         self._drifts: dict[str, int] = {}
         self._news = False
@@ -97,7 +100,8 @@ class Learning:
         """
         await self._log.acquire()  # 1
         latest = dict(await self._log.models())  # 2
-        position = _position(latest.pop(POSITION_KEY.decode(), None))
+        published = _position(latest.pop(POSITION_KEY.decode(), None))
+        position = min(published.position, self._lift.resume(latest, published.lift))
         self._learner = self._make()
         self._counted.clear()
         self._news = False
@@ -114,6 +118,7 @@ class Learning:
                 f"topic {EXAMPLES} ends at {end}, models have learned from it up to {position}: it was made anew. Start"
                 " anew with another DECISIONING_TOPIC_PREFIX, or delete models and model-history too"
             )
+        self._lift.show()
         self.position = max(position, first)
         self._published_s = float("-inf")
         return self.position
@@ -121,7 +126,9 @@ class Learning:
     def fold(self, records: Sequence[Any], position: int) -> None:
         """Learn from what follows the position."""
         for record in records:
-            self._news |= self._learner.take(record.value or b"", record.offset) is not None
+            value = record.value or b""
+            self._news |= self._learner.take(value, record.offset) is not None
+            self._news |= self._lift.take(value, record.offset)
         self.position = position
         learned, refused = self._learner.learned, self._learner.refused
         self._metrics.examples_learned.inc(learned - self._counted[""])
@@ -150,7 +157,8 @@ class Learning:
         history = [Outgoing(history_key(name, versions[name]), value) for name, value in snapshots.items()]
         latest = [Outgoing(name.encode(), value) for name, value in (self._mended | snapshots).items()]
         self._mended.clear()
-        latest.append(Outgoing(POSITION_KEY, msgspec.json.encode(Position(self.position))))
+        latest += self._lift.publish(self.position)
+        latest.append(Outgoing(POSITION_KEY, msgspec.json.encode(Position(self.position, self._lift.saved))))
         await self._log.begin()  # 5
         await self._log.append("model-history", history)
         await self._log.append("models", latest)
@@ -158,9 +166,11 @@ class Learning:
         self._metrics.snapshots_published.inc(len(snapshots))
         for name in self._learner.measures().keys() & snapshots.keys():
             self._measured(name, self._learner.measures()[name])
+        self._lift.show()
 
     async def release(self) -> None:
         """Let go; what is under way is settled by the next learner."""
+        self._lift.hide()
         await self._log.release()
 
     def _measured(self, model: str, measures: Measures) -> None:
@@ -188,11 +198,11 @@ class Learning:
         return 0
 
 
-def _position(value: bytes | None) -> int:
+def _position(value: bytes | None) -> Position:
     if value is None:
-        return 0
+        return Position(0)
     try:
-        return msgspec.json.decode(value, type=Position).position
+        return msgspec.json.decode(value, type=Position)
     except msgspec.MsgspecError as error:
         raise RefusedError(
             f"the learner's position in topic models cannot be read ({error}); delete models and model-history to"

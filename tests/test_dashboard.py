@@ -45,6 +45,7 @@ CONFIG = {
     "version": 1,
     "timezone": "UTC",
     "channels": {"email": {"address": "email"}},
+    "holdout": {"share": 0.01, "salt": "nobody of these"},
     "campaigns": [CAMPAIGN],
 }
 

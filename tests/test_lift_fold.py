@@ -16,7 +16,7 @@ from bandits.lift import NOTHING, Count, rate_lift
 from bandits.lift_fold import LiftFold, SnapshotError
 
 TWO_GROUPS = (
-    b'{"schema": 1, "kind": "lift", "trials": [{"campaign": "c", "share": 0.5, "latest": "", "arms": ['
+    b'{"schema": 1, "kind": "lift", "versions": {}, "trials": [{"campaign": "c", "share": 0.5, "latest": "", "arms": ['
     b'%s, {"level": 0, "people": "", "decisions": "", "earned": {}}]}]}'
 )
 
@@ -193,10 +193,25 @@ def test_snapshots_come_back_whole_or_by_campaign() -> None:
     records += [earned(f"d{n}", 1.5, lift_fold.ARMS[n % 2], policy=f"c{n % 3}/holdout") for n in range(0, 90, 7)]
     whole, first = folded(*records), folded(*records[:50])
     pieces = [first.to_bytes(name) for name in first.campaigns()]
+    assert LiftFold.from_bytes(whole.to_bytes()).to_bytes() == whole.to_bytes()
     for resumed in (LiftFold.from_bytes(first.to_bytes()), LiftFold.from_bytes(*pieces)):
         for record in records[50:]:
             resumed.take(record)
         assert resumed.to_bytes() == whole.to_bytes()
+
+
+def test_what_is_read_again_counts_once() -> None:
+    """Where offsets are given: also after a snapshot that was taken in between."""
+    records = [example("d0"), earned("d0", 2.0), example("d1", "holdout"), example("d2", policy="view/holdout")]
+    fold = LiftFold()
+    for offset, record in enumerate(records):
+        fold.take(record, offset)
+    resumed = LiftFold.from_bytes(fold.to_bytes("cart"), fold.to_bytes("view"))
+    for offset, record in enumerate([*records, earned("d1", 1.0, "holdout")]):
+        resumed.take(record, offset)
+    fold.take(earned("d1", 1.0, "holdout"), 4)
+    assert resumed.to_bytes() == fold.to_bytes()
+    assert resumed.versions == {"cart": 5, "view": 4}
 
 
 @pytest.mark.parametrize(
@@ -205,9 +220,9 @@ def test_snapshots_come_back_whole_or_by_campaign() -> None:
         b"",
         b"nonsense",
         b"[" * 5000,
-        b'{"schema": 2, "kind": "lift", "trials": []}',
-        b'{"schema": 1, "kind": "arms", "trials": []}',
-        b'{"schema": 1, "kind": "lift", "trials": [{"campaign": "c", "share": 1.5, "latest": "", "arms": []}]}',
+        b'{"schema": 2, "kind": "lift", "versions": {}, "trials": []}',
+        b'{"schema": 1, "kind": "arms", "versions": {}, "trials": []}',
+        TWO_GROUPS.replace(b"0.5", b"1.5") % b'{"level": 0, "people": "", "decisions": "", "earned": {}}',
         TWO_GROUPS % b'{"level": 0, "people": "!", "decisions": "", "earned": {}}',
         TWO_GROUPS % b'{"level": 0, "people": "", "decisions": "", "earned": {"5": 1.0}}',
         TWO_GROUPS % b'{"level": 99, "people": "", "decisions": "", "earned": {}}',
