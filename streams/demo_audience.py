@@ -21,8 +21,8 @@ BEST: Final = max(CHANCES, key=CHANCES.__getitem__)
 EVEN: Final = sum(CHANCES.values()) / len(CHANCES)
 MOST_LIFT: Final = CHANCES[BEST] / EVEN - 1
 CLICKS: Final = {"email": "Email Link Clicked", "push": "Push Tapped"}
-SOONEST_S: Final = 0.3
-LATEST_S: Final = 1.2
+SOONEST_S: Final = 0.1
+LATEST_S: Final = 0.6
 WINDOW: Final = 100  # messages that shares are of
 
 
