@@ -1,6 +1,6 @@
 """Learning and choosing. This package knows no people, events or topics."""
 
-from bandits.build import build_policy
-from bandits.policy import Policy, draw
+from bandits.build import Policy, build_policy
+from bandits.policy import draw
 
 __all__ = ["Policy", "build_policy", "draw"]

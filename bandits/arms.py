@@ -1,29 +1,38 @@
-"""A model of each arm over a context, arms by name, hierarchical: what is known of all is where each one starts."""
+"""A model of each arm over a context, arms by name; what is known of all arms is where each one starts."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 import numpy as np
 
-from bandits.best import chance_of_best
+from bandits.beta_bernoulli import beta_prior
+from bandits.evidence import common_level, expected_spread, prior_variance
+from bandits.linear import decisions_left, example
 from bandits.moments import Moments
 from bandits.policy import Floats
+from bandits.ready import Fit, ReadyPolicy
 from bandits.snapshot import SnapshotError
 from bandits.spec import PolicySpec
 
 MAX_WIDTH: Final = 24
 MAX_ARMS: Final = 500
-_MAGIC: Final = b"arms0001"
-_HEAD_BYTES: Final = len(_MAGIC) + 4
+_AHEAD_DAYS: Final = 30.0  # without a configured horizon, as many decisions are to come as recent days gave
+_CONTEXT_SHARE: Final = 0.25  # how much arms are expected to differ by a context, of how much they differ at all
+_LEAST_NOISE: Final = 0.2  # of the rewards' variance is not explained by arms, whatever they seem to explain
+
+
+class _Stored(msgspec.Struct, frozen=True, array_like=True, tag="arms1"):
+    names: list[str]
+    moments: bytes
 
 
 class ArmModel:
     """Statistics of one policy: for each arm a Bayesian linear regression over [1, context].
+
+    Learning is sequential: the bytes of a model depend on the examples and their order alone, never on batches.
 
     Parameters
     ----------
@@ -34,8 +43,8 @@ class ArmModel:
     """
 
     def __init__(self, width: int, half_life_s: float | None = None) -> None:
-        if not 0 <= width <= MAX_WIDTH:
-            raise ValueError(f"width is {width}; expected 0 to {MAX_WIDTH}: choose fewer numbers of context")
+        if type(width) is not int or not 0 <= width <= MAX_WIDTH:
+            raise ValueError(f"width is {width!r}; expected 0 to {MAX_WIDTH}: choose fewer numbers of context")
         self.width = width
         self._moments = Moments(width + 1, half_life_s)
         self._slots: dict[str, int] = {}
@@ -46,9 +55,23 @@ class ArmModel:
         return self._moments.half_life_s
 
     @property
-    def arms(self) -> tuple[str, ...]:
-        """Names of the arms an example was seen of, in the order they came."""
-        return tuple(self._slots)
+    def seen(self) -> float:
+        """Examples learned, whatever their age."""
+        return self._moments.seen
+
+    @property
+    def per_day(self) -> float:
+        """Examples a day, of late."""
+        return self._moments.per_day
+
+    def tried(self) -> dict[str, tuple[float, float]]:
+        """Arm -> (examples, mean reward), aged, in the order arms came."""
+        sums = self._moments.moment[:, 0] * self._moments.age
+        held = self._moments.gram[:, 0, 0] * self._moments.age
+        return {
+            name: (float(held[slot]), float(sums[slot] / held[slot]) if held[slot] > 0.0 else 0.0)
+            for name, slot in self._slots.items()
+        }
 
     def learn(self, arm: str, x: Floats, reward: float, at_s: float, key: int) -> None:
         """Take in an example.
@@ -69,7 +92,7 @@ class ArmModel:
         Raises
         ------
         ValueError
-            If a number is not finite or `x` has another width; nothing has changed then.
+            If a number is not finite, `x` has another width, or there are 500 other arms; nothing has changed then.
         """
         self._add(arm, x, reward, at_s, key, 1.0)
 
@@ -83,22 +106,26 @@ class ArmModel:
 
     def ready(self, spec: PolicySpec) -> ReadyPolicy:
         """The policy that follows from what has been learned."""
-        moments, ridge = self._moments, np.eye(self.width + 1)
-        age = moments.age()
-        gram, moment = moments.gram * age, moments.moment * age
-        total = max(float(gram[:, 0, 0].sum()), 1.0) if len(gram) else 1.0
-        noise = max(float(moments.bucket_r @ moments.bucket_r) * age / total, 1e-30)
-        pooled = np.linalg.solve(gram.sum(axis=0) + ridge, moment.sum(axis=0))
-        prior = ridge * 0.1
-        spread = np.linalg.inv(gram + ridge / 0.1) if len(gram) else gram
-        mean = pooled + (spread @ (moment - gram @ pooled)[:, :, None])[:, :, 0]
-        arms = {name: Effect(mean[slot], noise * spread[slot]) for name, slot in self._slots.items()}
-        return ReadyPolicy(spec, arms, Effect(pooled, noise * prior))
+        moments = self._moments
+        gram, moment = moments.gram * moments.age, moments.moment * moments.age
+        tried, sums = np.maximum(gram[:, 0, 0], 0.0), moment[:, 0]
+        remaining = decisions_left(spec, moments) if spec.horizon else moments.per_day * _AHEAD_DAYS
+        fitted = _fit(gram, moment, moments) if tried.sum() > 0.0 else _nothing(*moment.shape)
+        unit = moments.success
+        return ReadyPolicy(
+            spec=spec,
+            remaining=remaining,
+            slots=dict(self._slots),
+            fit=fitted,
+            tried=np.append(tried, 0.0),
+            sums=np.append(sums, 0.0),
+            prior=beta_prior(tried, np.clip(sums / unit, 0.0, tried)),
+            unit=unit,
+        )
 
     def to_bytes(self) -> bytes:
         """All of it as bytes; equal models give equal bytes."""
-        names = msgspec.json.encode(list(self._slots))
-        return _MAGIC + len(names).to_bytes(4, "little") + names + self._moments.to_bytes()
+        return msgspec.msgpack.encode(_Stored(list(self._slots), self._moments.to_bytes()))
 
     @staticmethod
     def from_bytes(data: bytes) -> ArmModel:
@@ -109,98 +136,107 @@ class ArmModel:
         SnapshotError
             If these bytes are not what `to_bytes` gives.
         """
-        if not data.startswith(_MAGIC) or len(data) < _HEAD_BYTES:
-            raise SnapshotError("model of arms does not begin as it should: written by another version, or damaged")
-        end = _HEAD_BYTES + int.from_bytes(data[len(_MAGIC) : _HEAD_BYTES], "little")
         try:
-            names = msgspec.json.decode(data[_HEAD_BYTES:end], type=list[str])
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise SnapshotError(f"names of arms cannot be read: {error}") from error
-        moments = Moments.from_bytes(data[end:])
-        if (
-            len(set(names)) != len(names)
-            or len(names) != len(moments.moment)
-            or not 1 <= moments.width <= MAX_WIDTH + 1
-        ):
-            raise SnapshotError(f"{len(names)} names of arms for statistics of {len(moments.moment)}")
+            stored = msgspec.msgpack.decode(data, type=_Stored)
+        except (ValueError, RecursionError) as error:
+            raise SnapshotError(f"model of arms cannot be read: {error}") from error
+        moments = Moments.from_bytes(stored.moments)
+        slots = {name: slot for slot, name in enumerate(stored.names)}
+        if not len(slots) == len(stored.names) == len(moments.moment) <= MAX_ARMS or moments.width > MAX_WIDTH + 1:
+            raise SnapshotError(f"{len(stored.names)} names of arms do not fit statistics of {len(moments.moment)}")
         made = ArmModel(moments.width - 1, moments.half_life_s)
-        made._moments = moments
-        made._slots = {name: slot for slot, name in enumerate(names)}
+        made._moments, made._slots = moments, slots
         return made
 
     def _add(self, arm: str, x: Floats, reward: float, at_s: float, key: int, count: float) -> None:
-        z = np.empty(self.width + 1)
-        z[0] = 1.0
-        if np.shape(x) != (self.width,):
-            raise ValueError(f"x has shape {np.shape(x)}; expected ({self.width},): one number for each of the context")
-        z[1:] = x
-        if not math.isfinite(reward) or not math.isfinite(at_s) or not np.isfinite(z).all():
-            raise ValueError(
-                f"reward {reward}, at_s {at_s} or x is not finite; expected finite numbers: drop the example"
-            )
+        z = example(x, self.width, reward, at_s)
         slot = self._slots.get(arm)
         if slot is None:
             if len(self._slots) >= MAX_ARMS:
-                raise ValueError(f"arm {arm!r} is one too many; expected at most {MAX_ARMS} arms a policy")
+                raise ValueError(f"arm {arm!r} is one too many; expected at most {MAX_ARMS} arms: remove some")
             slot = self._slots[arm] = self._moments.grow()
         self._moments.add(slot, z, reward, at_s, key, count)
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
-    """What is believed of an arm's coefficients over [1, context]: normal with this mean and covariance."""
-
-    mean: Floats
-    covariance: Floats
+def _nothing(arms: int, width: int) -> Fit:
+    shape = arms + 1, width
+    return Fit(0.0, np.zeros(width - 1), np.ones(width - 1), np.zeros(shape), np.zeros((*shape, width)))
 
 
-@dataclass(frozen=True, slots=True)
-class ReadyPolicy:
-    """A policy as of one moment, ready to answer; it never changes.
+def _fit(gram: Floats, moment: Floats, moments: Moments) -> Fit:
+    """Empirical Bayes for reward = level + slopes' c + effect_a + slopes_a' c + noise, c being the scaled context.
 
-    Attributes
-    ----------
-    spec
-        The algorithm and its parameters.
-    effects
-        Belief of each arm by name.
-    newcomer
-        Belief of an arm that was never tried.
+    The level and common slopes come from all arms; effects are N(0, v0) and own slopes N(0, v1) between arms, with v0
+    and v1 from the evidence (Gelman et al. 2013, "Bayesian data analysis", sections 5.4 and 15.1): a context that
+    explains nothing has v1 near 0 and costs nothing. An arm's posterior is that of Bishop (2006), equation 3.50,
+    around the common coefficients.
     """
+    frame, centre, scale = _frame(gram.sum(axis=0))
+    gram, moment = frame @ gram @ frame.T, moment @ frame.T
+    pooled = gram.sum(axis=0)
+    roots, basis = np.linalg.eigh(pooled[1:, 1:])
+    roots = np.maximum(roots, 0.0)
+    along = moment.sum(axis=0)[1:] @ basis
+    sure = roots > 1e-9 * max(float(roots.max(initial=0.0)), 1e-300)
+    common = np.empty(len(pooled))
+    common[0] = moment[:, 0].sum() / pooled[0, 0]
+    common[1:] = basis @ np.divide(along, roots, out=np.zeros_like(along), where=sure)
+    total = moments.noise(common @ frame)
+    if total <= 0.0:
+        return _nothing(*moment.shape)
 
-    spec: PolicySpec
-    effects: dict[str, Effect]
-    newcomer: Effect
+    def given(noise: float) -> tuple[Floats, Floats]:
+        variance = prior_variance(roots, along, noise, expected_spread(common[0], noise))
+        common[1:] = basis @ (along / (roots + noise / variance))
+        return _arms(gram, moment, common, noise)
 
-    def probabilities(self, arms: Sequence[str], x: Floats) -> Floats:
-        """Probability of each arm.
+    effects, _ = given(total)
+    explained = float(np.einsum("ai,aij,aj->", effects[:-1], gram, effects[:-1]) / pooled[0, 0])
+    noise = max(total - explained, _LEAST_NOISE * total)  # what the arms leave
+    effects, covariance = given(noise)
+    return Fit(math.sqrt(noise), centre, scale, effects + common, covariance)
 
-        Parameters
-        ----------
-        arms
-            The eligible arms, at least one.
-        x : float64[width]
-            The context.
 
-        Returns
-        -------
-        float64[arms]
-            Adding to 1, each at least `explore / arms`, independent of the order of the arms.
-        """
-        count = len(arms)
-        if count == 0:
-            raise ValueError("arms is empty; expected at least one eligible arm: ask only where there is a choice")
-        if self.spec.algorithm == "uniform" or count == 1:
-            return np.full(count, 1.0 / count)
-        z = np.concatenate([[1.0], np.asarray(x, dtype=np.float64)])
-        if z.shape != self.newcomer.mean.shape or not np.isfinite(z).all():
-            raise ValueError(f"x is {x!r}; expected {len(self.newcomer.mean) - 1} finite numbers")
-        effects = [self.effects.get(arm, self.newcomer) for arm in arms]
-        mean = np.array([float((effect.mean * z).sum()) for effect in effects])
-        spread = np.sqrt([max(float(((effect.covariance @ z) * z).sum()), 1e-300) for effect in effects])
-        order = np.lexsort((spread, mean))
-        best = np.empty(count)
-        best[order] = chance_of_best(mean[order], spread[order])
-        explore = self.spec.explore
-        shares: Floats = (1.0 - explore) * best + explore / count
-        return shares
+def _arms(gram: Floats, moment: Floats, common: Floats, noise: float) -> tuple[Floats, Floats]:
+    """Posterior means around `common`, whose level is set, and covariances of all arms and of a newcomer."""
+    tried = np.maximum(gram[:, 0, 0], 0.0)
+    alone = moment[:, 0] - gram[:, 0, 1:] @ common[1:]
+    level = float(alone.sum() / tried.sum())
+    reference = expected_spread(level, noise)
+    variance = reference * reference
+    for _ in range(3):
+        variance = prior_variance(tried, alone - tried * level, noise, reference)
+        level = common_level(tried, alone, noise, variance)
+    common[0] = level
+    rest = moment - gram @ common
+    own = _own_slopes(gram, rest, noise, variance, reference)
+    prior = np.concatenate([[variance], np.full(len(common) - 1, own)])
+    covariance = np.linalg.inv(gram / noise + np.diag(1.0 / prior))
+    effects = (covariance @ rest[:, :, None])[:, :, 0] / noise
+    return np.concatenate([effects, 0.0 * effects[:1]]), np.concatenate([covariance, np.diag(prior)[None]])
+
+
+def _frame(pooled: Floats) -> tuple[Floats, Floats, Floats]:
+    """The matrix that takes [1, x] to [1, (x - centre) / scale], and both; what never varies is left at 0."""
+    examples = pooled[0, 0]
+    centre = pooled[0, 1:] / examples
+    squares = np.diag(pooled)[1:] / examples
+    variance = squares - centre * centre
+    varies = variance > 1e-12 * squares
+    scale = np.where(varies, np.sqrt(np.where(varies, variance, 1.0)), np.inf)
+    frame = np.diag(np.concatenate([[1.0], 1.0 / scale]))
+    frame[1:, 0] = -centre / scale
+    return frame, centre, scale
+
+
+def _own_slopes(gram: Floats, rest: Floats, noise: float, effect_variance: float, reference: float) -> float:
+    """Variance between arms of their slopes, with their effects integrated out."""
+    if gram.shape[1] == 1:
+        return 0.0
+    held = gram[:, 0, 0] + noise / effect_variance
+    across = gram[:, 0, 1:]
+    inner = gram[:, 1:, 1:] - across[:, :, None] * across[:, None, :] / held[:, None, None]
+    response = rest[:, 1:] - across * (rest[:, :1] / held[:, None])
+    roots, basis = np.linalg.eigh(inner)
+    along = (response[:, None, :] @ basis)[:, 0, :]
+    return prior_variance(np.maximum(roots, 0.0).ravel(), along.ravel(), noise, _CONTEXT_SHARE * reference)

@@ -1,101 +1,308 @@
-"""One linear model over rows of features, shared by all arms: the policies of `build_policy`."""
+"""One Bayesian linear regression over rows of features that all arms share."""
 
 from __future__ import annotations
 
-import struct
-from hashlib import blake2b
+import math
+from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bandits.moments import Moments
+from bandits.belief import Belief
+from bandits.best import chance_of_best
+from bandits.evidence import common_level, expected_spread, prior_variance
+from bandits.moments import LARGEST, Moments
 from bandits.policy import Floats
+from bandits.rules import probabilities
 from bandits.snapshot import SnapshotError
 from bandits.spec import PolicySpec
 
+MAX_DIM: Final = 500
+_MAGIC: Final = b"linear01"
 _SAMPLES: Final = 256
+_CHUNK: Final = 100_000  # numbers of a batch that are held at once: they fit into a core's cache
+_MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
 
 
-class LinearPolicy:
-    """A Bayesian linear regression of the reward on a row of features, and an algorithm that chooses by it.
+class LinearModel:
+    """Statistics of a reward that is linear in a row's features, around a common level.
 
     Parameters
     ----------
-    spec
-        Algorithm and parameters.
     dim
-        Features of a row.
+        Features of a row, 1 to 500.
+    half_life_s
+        Seconds after which an example counts half; None: never.
     """
 
-    def __init__(self, spec: PolicySpec, dim: int) -> None:
-        self.spec = spec
-        self.dim = dim
-        self._moments = Moments(dim, spec.half_life_s)
+    def __init__(self, dim: int, half_life_s: float | None = None) -> None:
+        self.dim = checked_dim(dim)
+        self._moments = Moments(dim + 1, half_life_s)
         self._moments.grow()
-        self._samples: Floats | None = None
 
-    def probabilities(self, x: Floats) -> Floats:
-        """Probability of each of the rows of `x`: positive, adding to 1."""
-        x = self._rows(x)
-        count = len(x)
-        if count == 0:
-            raise ValueError("x has no rows; expected at least one eligible arm: ask only where there is a choice")
-        if self.spec.algorithm == "uniform" or count == 1:
-            return np.full(count, 1.0 / count)
-        order = np.lexsort(x.T)
-        values = x[order] @ self._thetas()
-        best = (values == values.max(axis=0)).astype(np.float64)
-        shares = np.empty(count)
-        shares[order] = (best / best.sum(axis=0)).mean(axis=1)
-        mixed: Floats = (1.0 - self.spec.explore) * shares + self.spec.explore / count
-        return mixed
+    @property
+    def half_life_s(self) -> float | None:
+        """Seconds after which an example counts half."""
+        return self._moments.half_life_s
 
-    def learn(self, x: Floats, reward: Floats, weight: Floats | None = None, at_s: Floats | None = None) -> None:
-        """Take in examples."""
-        self._add(x, reward, weight, at_s, 1.0)
+    def learn(self, x: Floats, reward: float, at_s: float, key: int) -> None:
+        """Take in one example; see `ArmModel.learn`."""
+        self._add(x, reward, at_s, key, 1.0)
 
-    def correct(self, x: Floats, delta: Floats, at_s: Floats | None = None) -> None:
-        """Add late outcomes to examples already learned; `at_s` is the time of the example."""
-        self._add(x, delta, None, at_s, 0.0)
+    def correct(self, x: Floats, delta: float, at_s: float, key: int) -> None:
+        """Add `delta` to the reward of an example; all else is as it was given to `learn`."""
+        self._add(x, delta, at_s, key, 0.0)
+
+    def forget(self, x: Floats, reward: float, at_s: float, key: int) -> None:
+        """Take an example back, with the reward it has by now."""
+        self._add(x, -reward, at_s, key, -1.0)
+
+    def add_rows(self, x: Floats, reward: Floats, weight: Floats, at_s: Floats | None, count: float) -> None:
+        """Many examples (`count` 1) or corrections (0), each identified by its row and its time."""
+        if not len(x):
+            return
+        z = np.concatenate([np.ones((len(x), 1)), x], axis=1)
+        named = x if at_s is None else np.concatenate([x, at_s[:, None]], axis=1)
+        self._moments.add_rows(z, reward, weight, at_s, row_keys(named), count)
+
+    def ready(self, spec: PolicySpec) -> ReadyLinear:
+        """The policy that follows from what has been learned.
+
+        The posterior is N(V b / noise, V) with V = (A / noise + I / variance)^-1 (Bishop 2006, equations 3.50 to
+        3.54), in features scaled to a root mean square of 1 where they are not 0; the common level is left free, the
+        variance of coefficients follows from the evidence.
+        """
+        moments = self._moments
+        age = moments.age
+        gram, moment = moments.gram[0] * age, moments.moment[0] * age
+        examples = gram[0, 0]
+        remaining = decisions_left(spec, moments)
+        if examples <= 0.0:
+            nothing = np.zeros(self.dim)
+            return ReadyLinear(spec, remaining, 0.0, 0.0, nothing, np.zeros((self.dim, self.dim)), nothing, True)
+        held = np.maximum(moments.nonzero[1:] * age, 0.0)
+        squares = np.diag(gram)[1:]
+        scale = np.sqrt(np.where((held > 0.0) & (squares > 0.0), squares / np.maximum(held, 1e-300), 1.0))
+        inner = gram[1:, 1:] / np.outer(scale, scale)
+        across = gram[0, 1:] / scale
+        centred = inner - np.outer(across, across) / examples
+        response = moment[1:] / scale - across * (moment[0] / examples)
+        roots, basis = np.linalg.eigh(centred)
+        roots = np.maximum(roots, 0.0)
+        along = response @ basis
+        free = roots > 1e-9 * max(float(roots.max()), 1e-300)
+        rough = basis @ np.divide(along, roots, out=np.zeros_like(along), where=free) / scale
+        level = (moment[0] - gram[0, 1:] @ rough) / examples
+        noise = moments.noise(np.concatenate([[level], rough]))
+        mean = moment[0] / examples
+        reference = expected_spread(mean, noise)
+        variance = prior_variance(roots, along, noise, reference)
+        if noise <= 0.0 or variance <= 0.0:
+            nothing = np.zeros(self.dim)
+            return ReadyLinear(spec, remaining, 0.0, 0.0, nothing, np.zeros((self.dim, self.dim)), nothing, True)
+        precision = centred / noise + np.eye(self.dim) / variance
+        factor = np.linalg.inv(np.linalg.cholesky(precision))  # V = factor' factor
+        coefficients = factor.T @ (factor @ response) / noise
+        apart = bool((inner - np.diag(np.diag(inner)) == 0.0).all())
+        if apart:  # rows never share a feature: given the level, coefficients are independent
+            wide = 1.0 / (np.diag(inner) / noise + 1.0 / variance)
+            level = common_level(np.diag(inner), moment[1:] / scale, noise, variance)
+            coefficients = wide * (moment[1:] / scale - level * np.diag(inner)) / noise
+            factor = np.diag(np.sqrt(wide))
+        return ReadyLinear(
+            spec, remaining, math.sqrt(noise), variance, coefficients / scale, factor / scale, 1.0 / scale, apart
+        )
 
     def to_bytes(self) -> bytes:
-        """All that was learned, as bytes."""
-        return struct.pack("<8s", b"linear01") + self._moments.to_bytes()
+        """All of it as bytes; equal models give equal bytes."""
+        return _MAGIC + self._moments.to_bytes()
 
     @staticmethod
-    def from_bytes(data: bytes) -> LinearPolicy:
-        """Read a policy back."""
-        if not data.startswith(b"linear01"):
-            raise SnapshotError("policy does not begin as it should: written by another version, or damaged")
-        moments = Moments.from_bytes(data[8:])
-        made = LinearPolicy(PolicySpec(half_life_s=moments.half_life_s), moments.width)
+    def from_bytes(data: bytes) -> LinearModel:
+        """Read a model back.
+
+        Raises
+        ------
+        SnapshotError
+            If these bytes are not what `to_bytes` gives.
+        """
+        if not data.startswith(_MAGIC):
+            raise SnapshotError("linear model does not begin as it should: written by another version, or damaged")
+        moments = Moments.from_bytes(data[len(_MAGIC) :])
+        if not 1 < moments.width <= MAX_DIM + 1 or len(moments.moment) != 1:
+            raise SnapshotError(f"linear model has width {moments.width}; expected 2 to {MAX_DIM + 1}")
+        made = LinearModel(moments.width - 1, moments.half_life_s)
         made._moments = moments
         return made
 
-    def _rows(self, x: Floats) -> Floats:
-        rows = np.asarray(x, dtype=np.float64)
-        if rows.shape != (len(rows), self.dim) or not np.isfinite(rows).all():
-            raise ValueError(f"x has shape {rows.shape}; expected (rows, {self.dim}) of finite numbers")
-        return rows
+    def _add(self, x: Floats, reward: float, at_s: float, key: int, count: float) -> None:
+        self._moments.add(0, example(x, self.dim, reward, at_s), reward, at_s, key, count)
 
-    def _add(self, x: Floats, reward: Floats, weight: Floats | None, at_s: Floats | None, count: float) -> None:
-        rows = self._rows(x)
-        rewards = np.broadcast_to(np.asarray(reward, dtype=np.float64), (len(rows),))
-        times = np.broadcast_to(np.asarray(0.0 if at_s is None else at_s, dtype=np.float64), (len(rows),))
-        del weight
-        if not np.isfinite(rewards).all() or not np.isfinite(times).all():
-            raise ValueError("reward or at_s is not finite; expected finite numbers: drop the example")
-        self._samples = None
-        for row, value, time in zip(rows, rewards.tolist(), times.tolist(), strict=True):
-            key = int.from_bytes(blake2b(row.tobytes(), digest_size=8).digest(), "big")
-            self._moments.add(0, row, value, time, key, count)
 
-    def _thetas(self) -> Floats:
-        if self._samples is None:
-            moments, ridge = self._moments, np.eye(self.dim)
-            age = moments.age()
-            spread = np.linalg.inv(moments.gram[0] * age + ridge)
-            mean = spread @ (moments.moment[0] * age)
-            normals = np.random.Generator(np.random.PCG64(7)).standard_normal((self.dim, _SAMPLES))
-            self._samples = mean[:, None] + 0.1 * np.linalg.cholesky(spread) @ normals
-        return self._samples
+def checked_dim(dim: int) -> int:
+    """The number of features of a row.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    if type(dim) is not int or not 1 <= dim <= MAX_DIM:
+        raise ValueError(f"dim is {dim!r}; expected the number of features of a row, 1 to {MAX_DIM}: choose fewer")
+    return dim
+
+
+def example(x: Floats, width: int, reward: float, at_s: float) -> Floats:
+    """[1, x], once all numbers of an example have been found to be in order.
+
+    Raises
+    ------
+    ValueError
+        Naming what is wrong.
+    """
+    if np.shape(x) != (width,):
+        raise ValueError(f"x has shape {np.shape(x)}; expected ({width},): one number for each feature")
+    z = np.empty(width + 1)
+    z[0] = 1.0
+    z[1:] = x
+    if not abs(reward) <= LARGEST or not abs(at_s) <= LARGEST or not (np.abs(z) <= LARGEST).all():
+        raise ValueError(f"reward {reward}, at_s {at_s} or x is not finite or beyond {LARGEST}: drop the example")
+    return z
+
+
+def checked_rows(x: Floats, dim: int) -> Floats:
+    """Rows of `dim` finite numbers, of one decision or of a batch; at least one for each decision.
+
+    Raises
+    ------
+    ValueError
+        Naming what is wrong.
+    """
+    rows = np.asarray(x, dtype=np.float64)
+    if rows.ndim not in {2, 3} or rows.shape[-1] != dim or not (np.abs(rows) <= LARGEST).all():
+        raise ValueError(f"x has shape {rows.shape}; expected (arms, {dim}) of finite numbers up to {LARGEST}")
+    if rows.shape[-2] == 0:
+        raise ValueError("x has no rows; expected at least one eligible arm: ask only where there is a choice")
+    return rows
+
+
+def decisions_left(spec: PolicySpec, moments: Moments) -> float:
+    """Of the horizon what is not over yet; infinite without one."""
+    return math.inf if spec.horizon is None else max(spec.horizon - moments.seen, 0.0)
+
+
+def row_keys(rows: Floats) -> NDArray[np.uint64]:
+    """A hash of each row's numbers, the same in every process."""
+    bits = np.ascontiguousarray(rows + 0.0).view(np.uint64)
+    keys = np.zeros(len(rows), dtype=np.uint64)
+    for column in bits.T:
+        keys = (keys ^ column) * _MULTIPLIER
+        keys ^= keys >> np.uint64(29)
+    return keys
+
+
+@cache
+def _normals(dim: int) -> Floats:
+    """A fixed set of standard normal points in pairs of opposite sign, so that their mean is exactly 0."""
+    half = np.random.Generator(np.random.PCG64(20_260_101)).standard_normal((_SAMPLES // 2, dim))
+    half /= np.sqrt((half * half).mean(axis=0))
+    points: Floats = np.concatenate([half, -half])
+    points.flags.writeable = False
+    return points
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyLinear:
+    """A policy over rows of features as of one moment, ready to answer; it never changes.
+
+    Attributes
+    ----------
+    spec
+        The algorithm and its parameters.
+    remaining
+        Decisions still to come; infinite where there is no end in view.
+    noise
+        Standard deviation of a single reward.
+    variance
+        Prior variance of a coefficient of a scaled feature.
+    coefficients : float64[dim]
+        Posterior mean.
+    factor : float64[dim, dim]
+        factor' factor is the posterior covariance.
+    scale : float64[dim]
+        What a feature is multiplied with to be scaled.
+    apart
+        Whether coefficients are independent of each other.
+    """
+
+    spec: PolicySpec
+    remaining: float
+    noise: float
+    variance: float
+    coefficients: Floats
+    factor: Floats
+    scale: Floats
+    apart: bool
+
+    def probabilities(self, x: Floats) -> Floats:
+        """Probability of each row of `x` (float64[arms, dim]), or of each batch of rows ([batch, arms, dim])."""
+        rows = checked_rows(x, len(self.coefficients))
+        arms = rows.shape[-2]
+        if arms == 1 or self.noise == 0.0 or self.spec.algorithm == "uniform":
+            return np.full(rows.shape[:-1], 1.0 / arms)
+        batch = rows.reshape(-1, arms, rows.shape[-1])
+        size = max(_CHUNK // (arms * max(rows.shape[-1], _SAMPLES)), 1)
+        parts = [self._chunk(batch[at : at + size]) for at in range(0, len(batch), size)]
+        return np.concatenate(parts).reshape(rows.shape[:-1])
+
+    def _chunk(self, rows: Floats) -> Floats:
+        # Sorted rows: matrix products round by position, and the answer must not depend on it.
+        name = (rows * _order(rows.shape[-1])).sum(axis=-1)
+        order = np.argsort(name, axis=-1, kind="stable")
+        rows = np.take_along_axis(rows, order[..., None], axis=1)
+        shares = probabilities(self._belief(rows), self.spec)
+        shares = _alike(shares, np.take_along_axis(name, order, axis=1))
+        answer: Floats = np.empty_like(shares)
+        np.put_along_axis(answer, order, shares, axis=1)
+        return answer
+
+    def _belief(self, rows: Floats) -> Belief:
+        mean = (rows * self.coefficients).sum(axis=-1)
+        loads = rows @ self.factor.T
+        square = (loads * loads).sum(axis=-1)
+        prior = self.variance * ((rows * self.scale) ** 2).sum(axis=-1)
+        tiny = np.maximum(prior, 1e-300)
+        tried = np.maximum(self.noise**2 * (1.0 / np.maximum(square, 1e-12 * tiny) - 1.0 / tiny), 0.0)
+        spread = np.sqrt(square)
+        if self.apart and ((rows != 0.0).sum(axis=1) <= 1).all():
+            return Belief(mean, spread, tried, self.noise, self.remaining, lambda k: chance_of_best(mean, k * spread))
+
+        def counted(factor: Floats) -> Floats:
+            values = loads @ _normals(rows.shape[-1]).T
+            values *= factor[..., None]
+            values += mean[..., None]
+            top = values == values.max(axis=1, keepdims=True)
+            chances: Floats = (top / top.sum(axis=1, keepdims=True)).mean(axis=-1)
+            return chances
+
+        return Belief(mean, spread, tried, self.noise, self.remaining, counted)
+
+
+@cache
+def _order(dim: int) -> Floats:
+    weights: Floats = np.random.Generator(np.random.PCG64(dim)).uniform(1.0, 2.0, dim)
+    return weights
+
+
+def _alike(shares: Floats, name: Floats) -> Floats:
+    """Rows of the same name, which are next to each other, share alike."""
+    same = name[:, 1:] == name[:, :-1]
+    if not same.any():
+        return shares
+    made = shares.copy()
+    for batch in np.flatnonzero(same.any(axis=1)):
+        group = np.concatenate([[0], np.cumsum(~same[batch])])
+        made[batch] = (np.bincount(group, shares[batch]) / np.bincount(group))[group]
+    return made

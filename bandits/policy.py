@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,27 +11,6 @@ Floats = NDArray[np.float64]
 
 _SUM_TOLERANCE = 1e-9
 _DRAW_BITS = 53  # a double holds every multiple of 2**-53 in [0, 1) exactly
-
-
-class Policy(Protocol):
-    """Turns the contexts of the eligible arms into the probability of each.
-
-    A policy never draws: the caller does, by `draw`, so the logged propensity is exact by construction.
-    """
-
-    def probabilities(self, x: Floats) -> Floats:
-        """Probability of each arm.
-
-        Parameters
-        ----------
-        x : float64[arms, dim]
-            One context row for each eligible arm.
-
-        Returns
-        -------
-        float64[arms]
-            Positive, adding to 1.
-        """
 
 
 class Uniform:

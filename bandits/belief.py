@@ -1,0 +1,60 @@
+"""What is believed of the eligible arms at one decision: all that a rule of choice is told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from bandits.policy import Floats
+
+_AT_MOST: Final = 0.7  # of the posterior's spread, where all decisions are still to come (docs/decisions/007)
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """Mean rewards of the arms of one decision, or of a batch of decisions with as many arms each.
+
+    Attributes
+    ----------
+    mean, spread : float64[..., arms]
+        Of the posterior of each arm's mean reward.
+    tried : float64[..., arms]
+        Examples that what is known of each arm is worth.
+    noise
+        Standard deviation of a single reward.
+    remaining
+        Decisions still to come; infinite where there is no end in view.
+    chance
+        factor[..., arms] -> P(best)[..., arms] with each posterior narrowed by its factor; 1 is what is believed.
+    """
+
+    mean: Floats
+    spread: Floats
+    tried: Floats
+    noise: float
+    remaining: float
+    chance: Callable[[Floats], Floats]
+
+    def patience(self) -> Floats:
+        """By how much to narrow each posterior, so that no more is explored than the decisions to come can repay.
+
+        An arm that was tried n_a times of A arms, with R decisions to come, has 0.7 (R / (R + A n_a))^2: near the end
+        nothing but the best known arm is worth sending, while an arm that came late is tried as one of the first was.
+        Without an end in view it is 1, plain Thompson sampling.
+        """
+        if math.isinf(self.remaining):
+            return np.ones_like(self.mean)
+        arms = self.mean.shape[-1]
+        left = self.remaining / (self.remaining + arms * self.tried + 1e-9)
+        factor: Floats = _AT_MOST * left * left
+        return factor
+
+    def leaders(self) -> Floats:
+        """The arms of the largest mean share the probability."""
+        top = self.mean == self.mean.max(axis=-1, keepdims=True)
+        shares: Floats = top / top.sum(axis=-1, keepdims=True)
+        return shares
