@@ -19,7 +19,6 @@ from bandits.spec import PolicySpec
 
 MAX_WIDTH: Final = 24
 MAX_ARMS: Final = 500
-_AHEAD_DAYS: Final = 30.0  # without a configured horizon, as many decisions are to come as recent days gave
 _CONTEXT_SHARE: Final = 0.25  # how much arms are expected to differ by a context, of how much they differ at all
 _LEAST_NOISE: Final = 0.2  # of the rewards' variance is not explained by arms, whatever they seem to explain
 
@@ -109,12 +108,11 @@ class ArmModel:
         moments = self._moments
         gram, moment = moments.gram * moments.age, moments.moment * moments.age
         tried, sums = np.maximum(gram[:, 0, 0], 0.0), moment[:, 0]
-        remaining = decisions_left(spec, moments) if spec.horizon else moments.per_day * _AHEAD_DAYS
         fitted = _fit(gram, moment, moments) if tried.sum() > 0.0 else _nothing(*moment.shape)
         unit = moments.success
         return ReadyPolicy(
             spec=spec,
-            remaining=remaining,
+            remaining=decisions_left(spec, moments),
             slots=dict(self._slots),
             fit=fitted,
             tried=np.append(tried, 0.0),

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
 from bandits.policy import Floats
 
-_AT_MOST: Final = 0.7  # of the posterior's spread, where all decisions are still to come (docs/decisions/007)
+_AT_MOST: Final = 0.5  # of the posterior's spread, where all decisions are still to come (docs/decisions/007)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +24,7 @@ class Belief:
     noise
         Standard deviation of a single reward.
     remaining
-        Decisions still to come; infinite where there is no end in view.
+        Decisions still to come, as far as is known.
     chance
         factor[..., arms] -> P(best)[..., arms] with each posterior narrowed by its factor; 1 is what is believed.
     """
@@ -42,14 +39,11 @@ class Belief:
     def patience(self) -> Floats:
         """By how much to narrow each posterior, so that no more is explored than the decisions to come can repay.
 
-        An arm that was tried n_a times of A arms, with R decisions to come, has 0.7 (R / (R + A n_a))^2: near the end
+        An arm that was tried n_a times of A arms, with R decisions to come, has 0.5 (R / (R + A n_a))^2: near the end
         nothing but the best known arm is worth sending, while an arm that came late is tried as one of the first was.
-        Without an end in view it is 1, plain Thompson sampling.
         """
-        if math.isinf(self.remaining):
-            return np.ones_like(self.mean)
         arms = self.mean.shape[-1]
-        left = self.remaining / (self.remaining + arms * self.tried + 1e-9)
+        left = (self.remaining + 1.0) / (self.remaining + 1.0 + arms * self.tried)
         factor: Floats = _AT_MOST * left * left
         return factor
 

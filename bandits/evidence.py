@@ -11,7 +11,7 @@ from bandits.policy import Floats
 
 _DECADES: Final = 3.0  # to either side of the reference
 _STEPS: Final = 61
-_DOUBT: Final = 1.0  # half width, in nats, of the Cauchy prior of the scale's logarithm around the reference
+_DOUBT: Final = 0.3  # half width, in nats, of the Cauchy prior of the scale's logarithm around the reference
 
 
 def prior_variance(information: Floats, response: Floats, noise: float, reference: float) -> float:

@@ -22,6 +22,7 @@ from bandits.spec import PolicySpec
 MAX_DIM: Final = 500
 _MAGIC: Final = b"linear01"
 _SAMPLES: Final = 256
+_MONTH_DAYS: Final = 30.0
 _CHUNK: Final = 100_000  # numbers of a batch that are held at once: they fit into a core's cache
 _MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
 
@@ -189,8 +190,10 @@ def checked_rows(x: Floats, dim: int) -> Floats:
 
 
 def decisions_left(spec: PolicySpec, moments: Moments) -> float:
-    """Of the horizon what is not over yet; infinite without one."""
-    return math.inf if spec.horizon is None else max(spec.horizon - moments.seen, 0.0)
+    """Of the horizon what is not over yet; without one as many as there were, but no more than a month will bring."""
+    if spec.horizon is not None:
+        return max(spec.horizon - moments.seen, 0.0)
+    return min(moments.examples, moments.per_day * _MONTH_DAYS)
 
 
 def row_keys(rows: Floats) -> NDArray[np.uint64]:
@@ -222,7 +225,7 @@ class ReadyLinear:
     spec
         The algorithm and its parameters.
     remaining
-        Decisions still to come; infinite where there is no end in view.
+        Decisions still to come.
     noise
         Standard deviation of a single reward.
     variance

@@ -82,7 +82,7 @@ class Moments:
         weight *= self._weight(at_s)
         wz, bucket = weight * z, key % len(self.bucket_r)
         if count:
-            self.gram[slot] += count * (wz[:, None] * z)
+            self.gram[slot] += (count * weight) * (z[:, None] * z)  # symmetric to the bit, as its stored half is
             self.nonzero += count * weight * (z != 0.0)
             self.bucket_z[bucket] += count * wz
             self.bucket_w2[bucket] += count * weight * weight
@@ -102,7 +102,8 @@ class Moments:
             weight = weight * np.exp2(np.maximum(times / self.half_life_s - self.reference, -_FAR))
         wz, bucket = weight[:, None] * z, (keys % np.uint64(len(self.bucket_r))).astype(np.intp)
         if count:
-            self.gram[0] += wz.T @ z
+            square = wz.T @ z
+            self.gram[0] += 0.5 * (square + square.T)
             self.nonzero += weight @ (z != 0.0)
             np.add.at(self.bucket_z, bucket, wz)
             np.add.at(self.bucket_w2, bucket, weight * weight)
@@ -124,6 +125,11 @@ class Moments:
         if self.half_life_s is None or self.latest_s == -math.inf:
             return 1.0
         return math.exp2(self.reference - self.latest_s / self.half_life_s)
+
+    @property
+    def examples(self) -> float:
+        """Examples, each counting as much as its age leaves of it."""
+        return float(self.bucket_z[:, 0].sum()) * self.age
 
     @property
     def per_day(self) -> float:

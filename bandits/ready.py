@@ -102,9 +102,16 @@ class ReadyPolicy:
             raise ValueError("arms is empty; expected at least one eligible arm: ask only where there is a choice")
         if len(arms) == 1 or self.fit.noise == 0.0:
             return np.full((len(x), len(arms)), 1.0 / len(arms))
+        return probabilities(self._belief(self._places(arms), x), self.spec)
+
+    def scores(self, arms: Sequence[str], x: Floats) -> dict[str, tuple[float, float]]:
+        """Mean reward and its standard deviation, as believed of each arm in a context (float64[width])."""
+        belief = self._belief(self._places(arms), np.asarray(x, dtype=np.float64)[None])
+        return dict(zip(arms, zip(belief.mean[0].tolist(), belief.spread[0].tolist(), strict=True), strict=True))
+
+    def _places(self, arms: Sequence[str]) -> list[int]:
         newcomer = len(self.tried) - 1
-        places = [self.slots.get(arm, newcomer) for arm in arms]
-        return probabilities(self._belief(places, x), self.spec)
+        return [self.slots.get(arm, newcomer) for arm in arms]
 
     def _belief(self, places: list[int], x: Floats) -> Belief:
         tried = np.broadcast_to(self.tried[places], (len(x), len(places)))

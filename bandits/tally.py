@@ -112,7 +112,7 @@ class ReadyTally:
     spec
         The algorithm and its parameters.
     remaining
-        Decisions still to come; infinite where there is no end in view.
+        Decisions still to come.
     dim
         Features of a row.
     slots
