@@ -19,12 +19,14 @@ from bandits.spec import PolicySpec
 
 MAX_WIDTH: Final = 24
 MAX_ARMS: Final = 500
+_MAX_NUMBERS: Final = 80_000  # of all arms together: a snapshot has to fit into a record of 1 MB
 _CONTEXT_SHARE: Final = 0.25  # how much arms are expected to differ by a context, of how much they differ at all
 _LEAST_NOISE: Final = 0.2  # of the rewards' variance is not explained by arms, whatever they seem to explain
 
 
 class _Stored(msgspec.Struct, frozen=True, array_like=True, tag="arms1"):
     names: list[str]
+    latest_s: list[float]
     moments: bytes
 
 
@@ -39,14 +41,21 @@ class ArmModel:
         Numbers of context, at most 24; 0 for none.
     half_life_s
         Seconds after which an example counts half; None: never.
+
+    Attributes
+    ----------
+    max_arms
+        How many arms are kept: 500, with 24 numbers of context 228. Of more, the one not seen for longest goes.
     """
 
     def __init__(self, width: int, half_life_s: float | None = None) -> None:
         if type(width) is not int or not 0 <= width <= MAX_WIDTH:
             raise ValueError(f"width is {width!r}; expected 0 to {MAX_WIDTH}: choose fewer numbers of context")
         self.width = width
+        self.max_arms = min(MAX_ARMS, _MAX_NUMBERS // ((width + 1) * (width + 4) // 2))
         self._moments = Moments(width + 1, half_life_s)
         self._slots: dict[str, int] = {}
+        self._latest_s: dict[str, float] = {}
 
     @property
     def half_life_s(self) -> float | None:
@@ -91,16 +100,22 @@ class ArmModel:
         Raises
         ------
         ValueError
-            If a number is not finite, `x` has another width, or there are 500 other arms; nothing has changed then.
+            If a number is not finite or `x` has another width; nothing has changed then.
         """
         self._add(arm, x, reward, at_s, key, 1.0)
 
     def correct(self, arm: str, x: Floats, delta: float, at_s: float, key: int) -> None:
-        """Add `delta` to the reward of an example; all else is as it was given to `learn`."""
+        """Add `delta` to the reward of an example; all else is as it was given to `learn`.
+
+        Raises
+        ------
+        ValueError
+            As `learn`, and if nothing was learned of the arm; nothing has changed then.
+        """
         self._add(arm, x, delta, at_s, key, 0.0)
 
     def forget(self, arm: str, x: Floats, reward: float, at_s: float, key: int) -> None:
-        """Take an example back, with the reward it has by now."""
+        """Take an example back, with the reward it has by now; raises as `correct`."""
         self._add(arm, x, -reward, at_s, key, -1.0)
 
     def ready(self, spec: PolicySpec) -> ReadyPolicy:
@@ -123,7 +138,9 @@ class ArmModel:
 
     def to_bytes(self) -> bytes:
         """All of it as bytes; equal models give equal bytes."""
-        return msgspec.msgpack.encode(_Stored(list(self._slots), self._moments.to_bytes()))
+        return msgspec.msgpack.encode(
+            _Stored(list(self._slots), list(self._latest_s.values()), self._moments.to_bytes())
+        )
 
     @staticmethod
     def from_bytes(data: bytes) -> ArmModel:
@@ -140,20 +157,33 @@ class ArmModel:
             raise SnapshotError(f"model of arms cannot be read: {error}") from error
         moments = Moments.from_bytes(stored.moments)
         slots = {name: slot for slot, name in enumerate(stored.names)}
-        if not len(slots) == len(stored.names) == len(moments.moment) <= MAX_ARMS or moments.width > MAX_WIDTH + 1:
-            raise SnapshotError(f"{len(stored.names)} names of arms do not fit statistics of {len(moments.moment)}")
+        if moments.width > MAX_WIDTH + 1 or not np.isfinite(stored.latest_s).all():
+            raise SnapshotError(f"model of arms has width {moments.width}; expected at most {MAX_WIDTH + 1}")
         made = ArmModel(moments.width - 1, moments.half_life_s)
+        if not len(slots) == len(stored.latest_s) == len(moments.moment) <= made.max_arms:
+            raise SnapshotError(f"{len(stored.names)} names of arms do not fit statistics of {len(moments.moment)}")
         made._moments, made._slots = moments, slots
+        made._latest_s = dict(zip(stored.names, stored.latest_s, strict=True))
         return made
 
     def _add(self, arm: str, x: Floats, reward: float, at_s: float, key: int, count: float) -> None:
         z = example(x, self.width, reward, at_s)
         slot = self._slots.get(arm)
         if slot is None:
-            if len(self._slots) >= MAX_ARMS:
-                raise ValueError(f"arm {arm!r} is one too many; expected at most {MAX_ARMS} arms: remove some")
+            if count <= 0.0:
+                raise ValueError(f"arm {arm!r} is not known; expected one an example was learned of: drop the record")
+            if len(self._slots) >= self.max_arms:
+                self._drop(min(self._latest_s, key=lambda name: (self._latest_s[name], name)))
             slot = self._slots[arm] = self._moments.grow()
+            self._latest_s[arm] = at_s
+        self._latest_s[arm] = max(self._latest_s[arm], at_s)
         self._moments.add(slot, z, reward, at_s, key, count)
+
+    def _drop(self, arm: str) -> None:
+        gone = self._slots.pop(arm)
+        del self._latest_s[arm]
+        self._moments.drop(gone)
+        self._slots = {name: slot - (slot > gone) for name, slot in self._slots.items()}
 
 
 def _nothing(arms: int, width: int) -> Fit:

@@ -9,24 +9,25 @@ from typing import Final
 from bandits.policy import Floats
 
 _AT_MOST: Final = 0.5  # of the posterior's spread, where all decisions are still to come (docs/decisions/007)
+_ROUNDING: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class Belief:
-    """Mean rewards of the arms of one decision, or of a batch of decisions with as many arms each.
+    """Mean rewards of the arms of a batch of decisions with as many arms each.
 
     Attributes
     ----------
-    mean, spread : float64[..., arms]
+    mean, spread : float64[batch, arms]
         Of the posterior of each arm's mean reward.
-    tried : float64[..., arms]
+    tried : float64[batch, arms]
         Examples that what is known of each arm is worth.
     noise
         Standard deviation of a single reward.
     remaining
         Decisions still to come, as far as is known.
     chance
-        factor[..., arms] -> P(best)[..., arms] with each posterior narrowed by its factor; 1 is what is believed.
+        factor[batch, arms] -> P(best)[batch, arms] with each posterior narrowed by its factor; 1 is what is believed.
     """
 
     mean: Floats
@@ -48,7 +49,8 @@ class Belief:
         return factor
 
     def leaders(self) -> Floats:
-        """The arms of the largest mean share the probability."""
-        top = self.mean == self.mean.max(axis=-1, keepdims=True)
+        """The arms of the largest mean share the probability; what is rounding, beside the spread, is no lead."""
+        most = self.mean.max(axis=-1, keepdims=True)
+        top = self.mean >= most - _ROUNDING * self.spread.max(axis=-1, keepdims=True)
         shares: Floats = top / top.sum(axis=-1, keepdims=True)
         return shares

@@ -57,7 +57,7 @@ def beta_belief(tried: Floats, sums: Floats, prior: tuple[float, float], unit: f
 
     Parameters
     ----------
-    tried, sums : float64[..., arms]
+    tried, sums : float64[batch, arms]
         Of the eligible arms.
     """
     won = np.clip(sums / unit, 0.0, tried)

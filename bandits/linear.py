@@ -23,6 +23,7 @@ MAX_DIM: Final = 500
 _MAGIC: Final = b"linear01"
 _SAMPLES: Final = 256
 _MONTH_DAYS: Final = 30.0
+_HAIR: Final = 1e-12
 _CHUNK: Final = 100_000  # numbers of a batch that are held at once: they fit into a core's cache
 _MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
 
@@ -103,7 +104,8 @@ class LinearModel:
         if noise <= 0.0 or variance <= 0.0:
             nothing = np.zeros(self.dim)
             return ReadyLinear(spec, remaining, 0.0, 0.0, nothing, np.zeros((self.dim, self.dim)), nothing, True)
-        precision = centred / noise + np.eye(self.dim) / variance
+        # Centred sums lose what is beyond a double; a hair of the largest keeps them positive.
+        precision = centred / noise + np.eye(self.dim) * (1.0 / variance + _HAIR * roots.max() / noise)
         factor = np.linalg.inv(np.linalg.cholesky(precision))  # V = factor' factor
         coefficients = factor.T @ (factor @ response) / noise
         apart = bool((inner - np.diag(np.diag(inner)) == 0.0).all())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from hashlib import blake2b
 from typing import Final
 
 import numpy as np
@@ -12,12 +13,14 @@ from numpy.typing import NDArray
 from bandits.policy import Floats
 from bandits.snapshot import SnapshotError
 
-LARGEST: Final = 1e50  # magnitude of a number that may be learned: its products and sums stay finite
+LARGEST: Final = 1e30  # magnitude of a number that may be learned: its products and sums stay finite
 _LEAST_BUCKETS: Final = 64
 _HEAD: Final = struct.Struct("<8sIIdddddddd")
 _MAGIC: Final = b"moments1"
+_DIGEST_BYTES: Final = 16
 _FAR: Final = 1000.0  # half-lives: 2**-1000 of anything is nothing
 _REPEATED: Final = 3.0  # examples a bucket from which on buckets hold repeated rows rather than different ones
+_MOST_OF_ALL: Final = 4.0  # the noise may be so many times the variance of all rewards: both are estimates
 _SURE: Final = 16.0  # degrees of freedom from which on the buckets speak for themselves
 _HOUR_S: Final = 3600.0
 _DAY_S: Final = 86400.0
@@ -74,6 +77,10 @@ class Moments:
         self.moment = np.concatenate([self.moment, np.zeros((1, self.width))])
         return len(self.moment) - 1
 
+    def drop(self, slot: int) -> None:
+        """Forget an arm; those after it move down by one."""
+        self.gram, self.moment = np.delete(self.gram, slot, axis=0), np.delete(self.moment, slot, axis=0)
+
     def add(
         self, slot: int, z: Floats, reward: float, at_s: float, key: int, count: float, weight: float = 1.0
     ) -> None:
@@ -86,7 +93,9 @@ class Moments:
             self.nonzero += count * weight * (z != 0.0)
             self.bucket_z[bucket] += count * wz
             self.bucket_w2[bucket] += count * weight * weight
-            self._volume(count, at_s)
+            self.seen += count
+            self.first_s = min(self.first_s, at_s)
+            self.week += count * _faded(at_s - self.latest_s)
         if reward:
             self.moment[slot] += reward * wz
             self.bucket_r[bucket] += reward * weight
@@ -107,7 +116,7 @@ class Moments:
             self.nonzero += weight @ (z != 0.0)
             np.add.at(self.bucket_z, bucket, wz)
             np.add.at(self.bucket_w2, bucket, weight * weight)
-            self._volume(float((weight > 0.0).sum()), float(times.min()))
+            self._volume(times[weight > 0.0])
         self.moment[0] += reward @ wz
         np.add.at(self.bucket_r, bucket, reward * weight)
         sizes = np.abs(reward[(reward != 0.0) & (weight > 0.0)])
@@ -161,7 +170,9 @@ class Moments:
         rest = sums - self.bucket_z[held] @ coefficients
         around_fit = float((rest * rest).sum() / w2.sum()) * len(sums) / free
         sure = min((free - 1.0) / _SURE, 1.0)
-        return max(sure * around_fit + (1.0 - sure) * around_mean, least)
+        fitted = sure * around_fit + (1.0 - sure) * around_mean
+        # Rows that repeat keep what the line misses of them together in a bucket: that is no noise.
+        return max(min(fitted, _MOST_OF_ALL * self._spread(mean)), least)
 
     def _directions(self) -> float:
         """How many different directions z has taken, at most."""
@@ -175,27 +186,29 @@ class Moments:
         """
         if not self.other_units and self.unit > 0.0 and 0.0 <= mean <= self.unit:
             return mean * (self.unit - mean)
+        return float(4.0 ** round(math.log(max(self._spread(mean), 1e-300), 4.0)))
+
+    def _spread(self, mean: float) -> float:
+        """Variance of rewards around their mean, from what came in."""
         variance = self.squares / max(float(self.bucket_z[:, 0].sum()), 1e-300) - mean * mean
-        if variance <= 0.0:
-            return mean * mean
-        return float(4.0 ** round(math.log(variance, 4.0)))
+        return variance if variance > 0.0 else mean * mean
 
     def _size(self, least: float, most: float, squares: float) -> None:
         self.other_units = self.other_units or least != most or self.unit not in {0.0, most}
         self.unit = max(self.unit, most)
         self.squares += squares
 
-    def _volume(self, count: float, at_s: float) -> None:
-        self.seen += count
-        self.first_s = min(self.first_s, at_s)
-        self.week += count * math.exp2(max((at_s - self.latest_s) / _WEEK_S, -_FAR))
+    def _volume(self, times: Floats) -> None:
+        self.seen += len(times)
+        self.first_s = min(self.first_s, float(times.min(initial=math.inf)))
+        self.week += float(np.exp2(np.maximum((times - self.latest_s) / _WEEK_S, -_FAR)).sum())
 
     def _reach(self, at_s: float) -> None:
         """Move on to a time, if it is later than all before."""
         if at_s <= self.latest_s:
             return
         if self.latest_s > -math.inf:
-            self.week *= math.exp2(max((self.latest_s - at_s) / _WEEK_S, -_FAR))
+            self.week *= _faded(self.latest_s - at_s)
         first, self.latest_s = self.latest_s == -math.inf, at_s
         if self.half_life_s is None:
             return
@@ -227,7 +240,8 @@ class Moments:
         scalars = (self.half_life_s or 0.0, self.latest_s, self.reference, self.seen, self.week, self.squares)
         unit = -self.unit if self.other_units else self.unit
         head = _HEAD.pack(_MAGIC, self.width, len(self.moment), *scalars, unit, self.first_s)
-        return head + b"".join(np.ascontiguousarray(part, "<f8").tobytes() for part in parts)
+        body = head + b"".join(np.ascontiguousarray(part, "<f8").tobytes() for part in parts)
+        return body + _digest(body)
 
     @staticmethod
     def from_bytes(data: bytes) -> Moments:
@@ -238,17 +252,18 @@ class Moments:
         SnapshotError
             If these bytes are not what `to_bytes` gives.
         """
-        if len(data) < _HEAD.size or not data.startswith(_MAGIC):
-            raise SnapshotError("statistics do not begin as they should: written by another version, or damaged")
-        _, width, arms, half_life_s, latest_s, *scalars, unit, first_s = _HEAD.unpack_from(data)
-        numbers = np.frombuffer(data, "<f8", offset=_HEAD.size, count=(len(data) - _HEAD.size) // 8).astype(np.float64)
+        body, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
+        if len(body) < _HEAD.size or not body.startswith(_MAGIC) or _digest(body) != digest:
+            raise SnapshotError("statistics do not begin or end as they should: written by another version, or damaged")
+        _, width, arms, half_life_s, latest_s, *scalars, unit, first_s = _HEAD.unpack_from(body)
+        numbers = np.frombuffer(body, "<f8", offset=_HEAD.size, count=(len(body) - _HEAD.size) // 8).astype(np.float64)
         finite = np.isfinite([half_life_s, *scalars, unit]).all() and np.isfinite(numbers).all()
         if not finite or half_life_s < 0.0 or not latest_s < math.inf or not first_s > -math.inf:
             raise SnapshotError("statistics hold a number that is not finite")
         triangle, buckets = width * (width + 1) // 2, _buckets(width)
         sizes = [arms * triangle, arms * width, width, buckets * width, buckets, buckets]
-        if width < 1 or len(data) != _HEAD.size + 8 * sum(sizes):
-            raise SnapshotError(f"statistics have {len(data)} bytes; expected {_HEAD.size + 8 * sum(sizes)}")
+        if width < 1 or len(body) != _HEAD.size + 8 * sum(sizes):
+            raise SnapshotError(f"statistics have {len(body)} bytes; expected {_HEAD.size + 8 * sum(sizes)}")
         made = Moments(width, half_life_s or None)
         made.first_s, made.latest_s = first_s, latest_s
         made.reference, made.seen, made.week, made.squares = scalars
@@ -261,6 +276,15 @@ class Moments:
         made.bucket_z = bucket_z.reshape(buckets, width).copy()
         made.bucket_r, made.bucket_w2 = bucket_r.copy(), bucket_w2.copy()
         return made
+
+
+def _digest(body: bytes) -> bytes:
+    return blake2b(body, digest_size=_DIGEST_BYTES).digest()
+
+
+def _faded(age_s: float) -> float:
+    """Of an example in the recent volume, `age_s` (0 or less) after the latest."""
+    return math.exp2(max(age_s / _WEEK_S, -_FAR))
 
 
 def _buckets(width: int) -> int:

@@ -30,7 +30,7 @@ def probabilities(belief: Belief, spec: PolicySpec) -> Floats:
 
     Returns
     -------
-    float64[..., arms]
+    float64[batch, arms]
         Positive, adding to 1.
     """
     explore = max(spec.explore, _LEAST)

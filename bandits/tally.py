@@ -138,6 +138,7 @@ class ReadyTally:
         """Probability of each row of `x` (float64[arms, dim]), or of each batch of rows ([batch, arms, dim])."""
         rows = checked_rows(x, self.dim)
         names = [row.tobytes() for row in (rows + 0.0).reshape(-1, self.dim)]
-        slots = np.array([self.slots.get(name, -1) for name in names], dtype=np.intp).reshape(rows.shape[:-1])
+        slots = np.array([self.slots.get(name, -1) for name in names], dtype=np.intp).reshape(-1, rows.shape[-2])
         tried, sums = np.append(self.tried, 0.0)[slots], np.append(self.sums, 0.0)[slots]
-        return probabilities(beta_belief(tried, sums, self.prior, self.unit, self.remaining), self.spec)
+        shares = probabilities(beta_belief(tried, sums, self.prior, self.unit, self.remaining), self.spec)
+        return shares.reshape(rows.shape[:-1])
