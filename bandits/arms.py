@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 
 from bandits.beta_bernoulli import beta_prior
-from bandits.evidence import common_level, expected_spread, prior_variance
-from bandits.linear import decisions_left, example
+from bandits.evidence import common_level, expected_spread, prior_variance, prior_variances
+from bandits.linear import example, outlook_of
 from bandits.moments import Moments
 from bandits.policy import Floats
 from bandits.ready import Fit, ReadyPolicy
@@ -127,7 +127,7 @@ class ArmModel:
         unit = moments.success
         return ReadyPolicy(
             spec=spec,
-            remaining=decisions_left(spec, moments),
+            outlook=outlook_of(spec, moments),
             slots=dict(self._slots),
             fit=fitted,
             tried=np.append(tried, 0.0),
@@ -238,7 +238,7 @@ def _arms(gram: Floats, moment: Floats, common: Floats, noise: float) -> tuple[F
     common[0] = level
     rest = moment - gram @ common
     own = _own_slopes(gram, rest, noise, variance, reference)
-    prior = np.concatenate([[variance], np.full(len(common) - 1, own)])
+    prior = np.concatenate([[variance], own])
     covariance = np.linalg.inv(gram / noise + np.diag(1.0 / prior))
     effects = (covariance @ rest[:, :, None])[:, :, 0] / noise
     return np.concatenate([effects, 0.0 * effects[:1]]), np.concatenate([covariance, np.diag(prior)[None]])
@@ -257,14 +257,14 @@ def _frame(pooled: Floats) -> tuple[Floats, Floats, Floats]:
     return frame, centre, scale
 
 
-def _own_slopes(gram: Floats, rest: Floats, noise: float, effect_variance: float, reference: float) -> float:
-    """Variance between arms of their slopes, with their effects integrated out."""
-    if gram.shape[1] == 1:
-        return 0.0
+def _own_slopes(gram: Floats, rest: Floats, noise: float, effect_variance: float, reference: float) -> Floats:
+    """Variance between arms of their slopes over each number of context, with their effects integrated out.
+
+    Each number is looked at alone, as if it varied on its own: one that explains something is found among many that
+    do not (automatic relevance determination, MacKay 1992), and those that do not are shrunk each by itself.
+    """
     held = gram[:, 0, 0] + noise / effect_variance
     across = gram[:, 0, 1:]
-    inner = gram[:, 1:, 1:] - across[:, :, None] * across[:, None, :] / held[:, None, None]
+    inner = np.diagonal(gram, axis1=1, axis2=2)[:, 1:] - across * across / held[:, None]
     response = rest[:, 1:] - across * (rest[:, :1] / held[:, None])
-    roots, basis = np.linalg.eigh(inner)
-    along = (response[:, None, :] @ basis)[:, 0, :]
-    return prior_variance(np.maximum(roots, 0.0).ravel(), along.ravel(), noise, _CONTEXT_SHARE * reference)
+    return prior_variances(np.maximum(inner, 0.0).T, response.T, noise, _CONTEXT_SHARE * reference)

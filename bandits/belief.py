@@ -6,10 +6,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from bandits.policy import Floats
 
 _AT_MOST: Final = 0.5  # of the posterior's spread, where all decisions are still to come (docs/decisions/007)
+_USUAL: Final = 0.2  # of it, where nobody knows how many there will be
+_RARE: Final = 0.1  # of its share of the examples: an arm with less is new, or was given up early
 _ROUNDING: Final = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """Decisions still to come: what is left of a configured horizon, or a month at the volume of recent days."""
+
+    decisions: float
+    is_known: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +36,8 @@ class Belief:
         Examples that what is known of each arm is worth.
     noise
         Standard deviation of a single reward.
-    remaining
-        Decisions still to come, as far as is known.
+    outlook
+        Decisions still to come.
     chance
         factor[batch, arms] -> P(best)[batch, arms] with each posterior narrowed by its factor; 1 is what is believed.
     """
@@ -34,7 +46,7 @@ class Belief:
     spread: Floats
     tried: Floats
     noise: float
-    remaining: float
+    outlook: Outlook
     chance: Callable[[Floats], Floats]
 
     def patience(self) -> Floats:
@@ -42,11 +54,17 @@ class Belief:
 
         An arm that was tried n_a times of A arms, with R decisions to come, has 0.5 (R / (R + A n_a))^2: near the end
         nothing but the best known arm is worth sending, while an arm that came late is tried as one of the first was.
+        Where the end is not known, R only bounds: it is 0.2, more for an arm with less than a tenth of its share.
         """
-        arms = self.mean.shape[-1]
-        left = (self.remaining + 1.0) / (self.remaining + 1.0 + arms * self.tried)
+        tried = self.mean.shape[-1] * self.tried
+        ahead = self.outlook.decisions + 1.0
+        left = ahead / (ahead + tried)
         factor: Floats = _AT_MOST * left * left
-        return factor
+        if self.outlook.is_known:
+            return factor
+        share = self.tried.sum(axis=-1, keepdims=True) * _RARE
+        bounded: Floats = np.minimum(factor, _USUAL * np.maximum(1.0, share / np.maximum(tried, 1e-9)))
+        return bounded
 
     def leaders(self) -> Floats:
         """The arms of the largest mean share the probability; what is rounding, beside the spread, is no lead."""

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from bandits.belief import Belief
+from bandits.belief import Belief, Outlook
 from bandits.best import chance_of_best
 from bandits.evidence import common_level, expected_spread, prior_variance
 from bandits.policy import Floats
@@ -49,7 +49,7 @@ def beta_prior(tried: Floats, successes: Floats) -> tuple[float, float]:
     return mean * size, (1.0 - mean) * size
 
 
-def beta_belief(tried: Floats, sums: Floats, prior: tuple[float, float], unit: float, remaining: float) -> Belief:
+def beta_belief(tried: Floats, sums: Floats, prior: tuple[float, float], unit: float, outlook: Outlook) -> Belief:
     """What is believed of arms with these examples and sums of rewards, a success being worth `unit`.
 
     P(best) is computed for the logarithms of the odds, which come in the same order as the rates and whose posterior
@@ -69,7 +69,7 @@ def beta_belief(tried: Floats, sums: Floats, prior: tuple[float, float], unit: f
     overall = float(mean.mean())
     noise = unit * math.sqrt(overall * (1.0 - overall))
     return Belief(
-        unit * mean, unit * spread, tried, noise, remaining, lambda factor: chance_of_best(odds, factor * width)
+        unit * mean, unit * spread, tried, noise, outlook, lambda factor: chance_of_best(odds, factor * width)
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
+from numpy.typing import ArrayLike
 
 from bandits.linear import LinearModel, ReadyLinear
 from bandits.moments import LARGEST
@@ -69,7 +70,7 @@ class Policy:
         """Features of a row."""
         return self._model.dim
 
-    def probabilities(self, x: Floats) -> Floats:
+    def probabilities(self, x: ArrayLike) -> Floats:
         """Probability of each arm.
 
         Parameters
@@ -90,11 +91,13 @@ class Policy:
         """
         return self._now().probabilities(_numbers("x", x, (None, self.dim)))
 
-    def probabilities_of(self, x: Floats) -> Floats:
+    def probabilities_of(self, x: ArrayLike) -> Floats:
         """`probabilities` for many decisions with as many arms each: float64[batch, arms, dim] -> [batch, arms]."""
         return self._now().probabilities(_numbers("x", x, (None, None, self.dim)))
 
-    def learn(self, x: Floats, reward: Floats, weight: Floats | None = None, at_s: Floats | None = None) -> None:
+    def learn(
+        self, x: ArrayLike, reward: ArrayLike, weight: ArrayLike | None = None, at_s: ArrayLike | None = None
+    ) -> None:
         """Take in examples.
 
         Parameters
@@ -119,7 +122,7 @@ class Policy:
             raise ValueError(f"weight has {weights.min()}; expected at least 0: correct it, or drop the example")
         self._add(rows, _numbers("reward", reward, (len(rows),)), weights, at_s, 1.0)
 
-    def correct(self, x: Floats, delta: Floats, at_s: Floats | None = None) -> None:
+    def correct(self, x: ArrayLike, delta: ArrayLike, at_s: ArrayLike | None = None) -> None:
         """Add late outcomes to examples already learned: in any order the result is that of the final rewards.
 
         Parameters
@@ -169,7 +172,7 @@ class Policy:
             self._ready = self._model.ready(self.spec)
         return self._ready
 
-    def _add(self, rows: Floats, reward: Floats, weight: Floats, at_s: Floats | None, count: float) -> None:
+    def _add(self, rows: Floats, reward: Floats, weight: Floats, at_s: ArrayLike | None, count: float) -> None:
         times = None if at_s is None else _numbers("at_s", at_s, (len(rows),))
         if len(rows):
             self._model.add_rows(rows, reward, weight, times, count)

@@ -42,16 +42,22 @@ def prior_variance(information: Floats, response: Floats, noise: float, referenc
     >>> round(prior_variance(np.full(50, 100.0), np.zeros(50), 1.0, 1.0), 3) < 0.01
     True
     """
+    return float(prior_variances(information[None], response[None], noise, reference)[0])
+
+
+def prior_variances(information: Floats, response: Floats, noise: float, reference: float) -> Floats:
+    """`prior_variance` of several groups of effects: float64[groups, n] -> float64[groups]."""
     if noise <= 0.0 or reference <= 0.0:
-        return reference * reference
+        return np.full(len(information), reference * reference)
     nats = np.linspace(-_DECADES, _DECADES, _STEPS) * np.log(10.0)
     ratio = (np.exp(nats) * reference) ** 2 / noise  # v / noise
-    shrunk = ratio[:, None] * information
+    shrunk = ratio[:, None] * information[:, None, :]
     squares = response * response / noise
-    fits = ratio[:, None] * squares / (1.0 + shrunk) - np.log1p(shrunk)
-    score = 0.5 * fits.sum(axis=1) - np.log1p((nats / _DOUBT) ** 2)
-    weight = np.exp(score - score.max())
-    return float(np.exp(2.0 * (weight @ nats) / weight.sum()) * reference * reference)
+    fits = ratio[:, None] * squares[:, None, :] / (1.0 + shrunk) - np.log1p(shrunk)
+    score = 0.5 * fits.sum(axis=2) - np.log1p((nats / _DOUBT) ** 2)
+    weight = np.exp(score - score.max(axis=1, keepdims=True))
+    variances: Floats = np.exp(2.0 * (weight @ nats) / weight.sum(axis=1)) * reference * reference
+    return variances
 
 
 def common_level(tried: Floats, sums: Floats, noise: float, variance: float) -> float:

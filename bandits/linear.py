@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bandits.belief import Belief
+from bandits.belief import Belief, Outlook
 from bandits.best import chance_of_best
 from bandits.evidence import common_level, expected_spread, prior_variance
 from bandits.moments import LARGEST, Moments
@@ -80,10 +80,10 @@ class LinearModel:
         age = moments.age
         gram, moment = moments.gram[0] * age, moments.moment[0] * age
         examples = gram[0, 0]
-        remaining = decisions_left(spec, moments)
+        outlook = outlook_of(spec, moments)
         if examples <= 0.0:
             nothing = np.zeros(self.dim)
-            return ReadyLinear(spec, remaining, 0.0, 0.0, nothing, np.zeros((self.dim, self.dim)), nothing, True)
+            return ReadyLinear(spec, outlook, 0.0, 0.0, nothing, np.zeros((self.dim, self.dim)), nothing, True)
         held = np.maximum(moments.nonzero[1:] * age, 0.0)
         squares = np.diag(gram)[1:]
         scale = np.sqrt(np.where((held > 0.0) & (squares > 0.0), squares / np.maximum(held, 1e-300), 1.0))
@@ -103,7 +103,7 @@ class LinearModel:
         variance = prior_variance(roots, along, noise, reference)
         if noise <= 0.0 or variance <= 0.0:
             nothing = np.zeros(self.dim)
-            return ReadyLinear(spec, remaining, 0.0, 0.0, nothing, np.zeros((self.dim, self.dim)), nothing, True)
+            return ReadyLinear(spec, outlook, 0.0, 0.0, nothing, np.zeros((self.dim, self.dim)), nothing, True)
         # Centred sums lose what is beyond a double; a hair of the largest keeps them positive.
         precision = centred / noise + np.eye(self.dim) * (1.0 / variance + _HAIR * roots.max() / noise)
         factor = np.linalg.inv(np.linalg.cholesky(precision))  # V = factor' factor
@@ -115,7 +115,7 @@ class LinearModel:
             coefficients = wide * (moment[1:] / scale - level * np.diag(inner)) / noise
             factor = np.diag(np.sqrt(wide))
         return ReadyLinear(
-            spec, remaining, math.sqrt(noise), variance, coefficients / scale, factor / scale, 1.0 / scale, apart
+            spec, outlook, math.sqrt(noise), variance, coefficients / scale, factor / scale, 1.0 / scale, apart
         )
 
     def to_bytes(self) -> bytes:
@@ -191,11 +191,11 @@ def checked_rows(x: Floats, dim: int) -> Floats:
     return rows
 
 
-def decisions_left(spec: PolicySpec, moments: Moments) -> float:
-    """Of the horizon what is not over yet; without one as many as there were, but no more than a month will bring."""
-    if spec.horizon is not None:
-        return max(spec.horizon - moments.seen, 0.0)
-    return min(moments.examples, moments.per_day * _MONTH_DAYS)
+def outlook_of(spec: PolicySpec, moments: Moments) -> Outlook:
+    """Of the horizon what is not over yet; without one, what a month brings at the volume of recent days."""
+    if spec.horizon is None:
+        return Outlook(moments.per_day * _MONTH_DAYS, is_known=False)
+    return Outlook(max(spec.horizon - moments.seen, 0.0), is_known=True)
 
 
 def row_keys(rows: Floats) -> NDArray[np.uint64]:
@@ -226,7 +226,7 @@ class ReadyLinear:
     ----------
     spec
         The algorithm and its parameters.
-    remaining
+    outlook
         Decisions still to come.
     noise
         Standard deviation of a single reward.
@@ -243,7 +243,7 @@ class ReadyLinear:
     """
 
     spec: PolicySpec
-    remaining: float
+    outlook: Outlook
     noise: float
     variance: float
     coefficients: Floats
@@ -282,7 +282,7 @@ class ReadyLinear:
         tried = np.maximum(self.noise**2 * (1.0 / np.maximum(square, 1e-12 * tiny) - 1.0 / tiny), 0.0)
         spread = np.sqrt(square)
         if self.apart and ((rows != 0.0).sum(axis=1) <= 1).all():
-            return Belief(mean, spread, tried, self.noise, self.remaining, lambda k: chance_of_best(mean, k * spread))
+            return Belief(mean, spread, tried, self.noise, self.outlook, lambda k: chance_of_best(mean, k * spread))
 
         def counted(factor: Floats) -> Floats:
             values = loads @ _normals(rows.shape[-1]).T
@@ -292,7 +292,7 @@ class ReadyLinear:
             chances: Floats = (top / top.sum(axis=1, keepdims=True)).mean(axis=-1)
             return chances
 
-        return Belief(mean, spread, tried, self.noise, self.remaining, counted)
+        return Belief(mean, spread, tried, self.noise, self.outlook, counted)
 
 
 @cache

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bandits.belief import Belief
+from bandits.belief import Belief, Outlook
 from bandits.best import chance_of_best
 from bandits.beta_bernoulli import beta_belief
 from bandits.moments import LARGEST
@@ -47,7 +47,7 @@ class ReadyPolicy:
     ----------
     spec
         The algorithm and its parameters.
-    remaining
+    outlook
         Decisions still to come.
     slots
         Arm -> its place in all that follows; the last place is that of an arm that was never tried.
@@ -62,7 +62,7 @@ class ReadyPolicy:
     """
 
     spec: PolicySpec
-    remaining: float
+    outlook: Outlook
     slots: dict[str, int]
     fit: Fit
     tried: Floats
@@ -117,12 +117,12 @@ class ReadyPolicy:
         tried = np.broadcast_to(self.tried[places], (len(x), len(places)))
         if self.spec.algorithm == "beta_bernoulli":
             sums = np.broadcast_to(self.sums[places], tried.shape)
-            return beta_belief(tried, sums, self.prior, self.unit, self.remaining)
+            return beta_belief(tried, sums, self.prior, self.unit, self.outlook)
         z = np.ones((len(x), x.shape[1] + 1))
         z[:, 1:] = (x - self.fit.centre) / self.fit.scale
         mean = (self.fit.mean[places] * z[:, None, :]).sum(axis=-1)
         loads = self.fit.covariance[places] @ z.T  # [arm, width + 1, batch]: one product for each arm, in any order
         spread = np.sqrt(np.maximum((loads * z.T).sum(axis=1).T, 0.0))
         return Belief(
-            mean, spread, tried, self.fit.noise, self.remaining, lambda factor: chance_of_best(mean, factor * spread)
+            mean, spread, tried, self.fit.noise, self.outlook, lambda factor: chance_of_best(mean, factor * spread)
         )

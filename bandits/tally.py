@@ -8,8 +8,9 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from bandits.belief import Outlook
 from bandits.beta_bernoulli import beta_belief, beta_prior
-from bandits.linear import MAX_DIM, checked_dim, checked_rows, decisions_left
+from bandits.linear import MAX_DIM, checked_dim, checked_rows, outlook_of
 from bandits.moments import Moments
 from bandits.policy import Floats
 from bandits.rules import probabilities
@@ -74,7 +75,7 @@ class TallyModel:
         tried, sums = moments.gram[:, 0, 0] * moments.age, moments.moment[:, 0] * moments.age
         unit = moments.success
         prior = beta_prior(tried, np.clip(sums / unit, 0.0, tried))
-        return ReadyTally(spec, decisions_left(spec, moments), self.dim, dict(self._slots), tried, sums, prior, unit)
+        return ReadyTally(spec, outlook_of(spec, moments), self.dim, dict(self._slots), tried, sums, prior, unit)
 
     def to_bytes(self) -> bytes:
         """All of it as bytes; equal models give equal bytes."""
@@ -111,7 +112,7 @@ class ReadyTally:
     ----------
     spec
         The algorithm and its parameters.
-    remaining
+    outlook
         Decisions still to come.
     dim
         Features of a row.
@@ -126,7 +127,7 @@ class ReadyTally:
     """
 
     spec: PolicySpec
-    remaining: float
+    outlook: Outlook
     dim: int
     slots: dict[bytes, int]
     tried: Floats
@@ -140,5 +141,5 @@ class ReadyTally:
         names = [row.tobytes() for row in (rows + 0.0).reshape(-1, self.dim)]
         slots = np.array([self.slots.get(name, -1) for name in names], dtype=np.intp).reshape(-1, rows.shape[-2])
         tried, sums = np.append(self.tried, 0.0)[slots], np.append(self.sums, 0.0)[slots]
-        shares = probabilities(beta_belief(tried, sums, self.prior, self.unit, self.remaining), self.spec)
+        shares = probabilities(beta_belief(tried, sums, self.prior, self.unit, self.outlook), self.spec)
         return shares.reshape(rows.shape[:-1])

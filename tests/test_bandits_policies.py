@@ -186,10 +186,10 @@ def test_bad_numbers_are_refused_and_change_nothing(algorithm: str) -> None:
     for name, arguments in bad:
         with pytest.raises(ValueError, match=rf"^{name} .*(expected|drop)"):
             policy.learn(**arguments)
-    with pytest.raises(ValueError, match="^delta"):
+    with pytest.raises(ValueError, match=r"^delta"):
         policy.correct(x, np.full(4, nan))
     for question in (np.ones((2, 3)), np.ones(4), np.full((2, 4), nan), np.zeros((0, 4))):
-        with pytest.raises(ValueError, match="^x has"):
+        with pytest.raises(ValueError, match=r"^x has"):
             policy.probabilities(question)
     assert policy.to_bytes() == before
 
@@ -221,7 +221,7 @@ def test_a_wrong_specification_is_refused_by_name(spec: Any, name: str) -> None:
 @pytest.mark.parametrize("dim", [0, -1, 501, 2.0, True, "4"])
 def test_a_wrong_dim_is_refused(algorithm: str, dim: Any) -> None:
     """Before anything is allocated."""
-    with pytest.raises(ValueError, match="^dim is .*expected"):
+    with pytest.raises(ValueError, match=r"^dim is .*expected"):
         build_policy({"algorithm": algorithm}, dim)
 
 
