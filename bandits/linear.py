@@ -16,7 +16,7 @@ from bandits.evidence import common_level, expected_spread, prior_variance
 from bandits.moments import LARGEST, Moments
 from bandits.policy import Floats
 from bandits.rules import probabilities
-from bandits.snapshot import SnapshotError
+from bandits.snapshot import SnapshotError, seal, unseal
 from bandits.spec import PolicySpec
 
 MAX_DIM: Final = 500
@@ -120,7 +120,7 @@ class LinearModel:
 
     def to_bytes(self) -> bytes:
         """All of it as bytes; equal models give equal bytes."""
-        return _MAGIC + self._moments.to_bytes()
+        return seal(_MAGIC + self._moments.to_bytes())
 
     @staticmethod
     def from_bytes(data: bytes) -> LinearModel:
@@ -131,9 +131,10 @@ class LinearModel:
         SnapshotError
             If these bytes are not what `to_bytes` gives.
         """
-        if not data.startswith(_MAGIC):
-            raise SnapshotError("linear model does not begin as it should: written by another version, or damaged")
-        moments = Moments.from_bytes(data[len(_MAGIC) :])
+        content = unseal(data)
+        if not content.startswith(_MAGIC):
+            raise SnapshotError("linear model does not begin as it should: written by another version")
+        moments = Moments.from_bytes(content[len(_MAGIC) :])
         if not 1 < moments.width <= MAX_DIM + 1 or len(moments.moment) != 1:
             raise SnapshotError(f"linear model has width {moments.width}; expected 2 to {MAX_DIM + 1}")
         made = LinearModel(moments.width - 1, moments.half_life_s)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import struct
-from hashlib import blake2b
 from typing import Final
 
 import numpy as np
@@ -17,7 +16,6 @@ LARGEST: Final = 1e30  # magnitude of a number that may be learned: its products
 _LEAST_BUCKETS: Final = 64
 _HEAD: Final = struct.Struct("<8sIIdddddddd")
 _MAGIC: Final = b"moments1"
-_DIGEST_BYTES: Final = 16
 _FAR: Final = 1000.0  # half-lives: 2**-1000 of anything is nothing
 _REPEATED: Final = 3.0  # examples a bucket from which on buckets hold repeated rows rather than different ones
 _MOST_OF_ALL: Final = 4.0  # the noise may be so many times the variance of all rewards: both are estimates
@@ -240,8 +238,7 @@ class Moments:
         scalars = (self.half_life_s or 0.0, self.latest_s, self.reference, self.seen, self.week, self.squares)
         unit = -self.unit if self.other_units else self.unit
         head = _HEAD.pack(_MAGIC, self.width, len(self.moment), *scalars, unit, self.first_s)
-        body = head + b"".join(np.ascontiguousarray(part, "<f8").tobytes() for part in parts)
-        return body + _digest(body)
+        return head + b"".join(np.ascontiguousarray(part, "<f8").tobytes() for part in parts)
 
     @staticmethod
     def from_bytes(data: bytes) -> Moments:
@@ -252,18 +249,17 @@ class Moments:
         SnapshotError
             If these bytes are not what `to_bytes` gives.
         """
-        body, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
-        if len(body) < _HEAD.size or not body.startswith(_MAGIC) or _digest(body) != digest:
-            raise SnapshotError("statistics do not begin or end as they should: written by another version, or damaged")
-        _, width, arms, half_life_s, latest_s, *scalars, unit, first_s = _HEAD.unpack_from(body)
-        numbers = np.frombuffer(body, "<f8", offset=_HEAD.size, count=(len(body) - _HEAD.size) // 8).astype(np.float64)
+        if len(data) < _HEAD.size or not data.startswith(_MAGIC):
+            raise SnapshotError("statistics do not begin as they should: written by another version")
+        _, width, arms, half_life_s, latest_s, *scalars, unit, first_s = _HEAD.unpack_from(data)
+        numbers = np.frombuffer(data, "<f8", offset=_HEAD.size, count=(len(data) - _HEAD.size) // 8).astype(np.float64)
         finite = np.isfinite([half_life_s, *scalars, unit]).all() and np.isfinite(numbers).all()
         if not finite or half_life_s < 0.0 or not latest_s < math.inf or not first_s > -math.inf:
             raise SnapshotError("statistics hold a number that is not finite")
         triangle, buckets = width * (width + 1) // 2, _buckets(width)
         sizes = [arms * triangle, arms * width, width, buckets * width, buckets, buckets]
-        if width < 1 or len(body) != _HEAD.size + 8 * sum(sizes):
-            raise SnapshotError(f"statistics have {len(body)} bytes; expected {_HEAD.size + 8 * sum(sizes)}")
+        if width < 1 or len(data) != _HEAD.size + 8 * sum(sizes):
+            raise SnapshotError(f"statistics have {len(data)} bytes; expected {_HEAD.size + 8 * sum(sizes)}")
         made = Moments(width, half_life_s or None)
         made.first_s, made.latest_s = first_s, latest_s
         made.reference, made.seen, made.week, made.squares = scalars
@@ -276,10 +272,6 @@ class Moments:
         made.bucket_z = bucket_z.reshape(buckets, width).copy()
         made.bucket_r, made.bucket_w2 = bucket_r.copy(), bucket_w2.copy()
         return made
-
-
-def _digest(body: bytes) -> bytes:
-    return blake2b(body, digest_size=_DIGEST_BYTES).digest()
 
 
 def _faded(age_s: float) -> float:

@@ -14,7 +14,7 @@ from bandits.linear import MAX_DIM, checked_dim, checked_rows, outlook_of
 from bandits.moments import Moments
 from bandits.policy import Floats
 from bandits.rules import probabilities
-from bandits.snapshot import SnapshotError
+from bandits.snapshot import SnapshotError, seal, unseal
 from bandits.spec import PolicySpec
 
 MAX_ROWS: Final = 10_000
@@ -79,7 +79,7 @@ class TallyModel:
 
     def to_bytes(self) -> bytes:
         """All of it as bytes; equal models give equal bytes."""
-        return msgspec.msgpack.encode(_Stored(self.dim, list(self._slots), self._moments.to_bytes()))
+        return seal(msgspec.msgpack.encode(_Stored(self.dim, list(self._slots), self._moments.to_bytes())))
 
     @staticmethod
     def from_bytes(data: bytes) -> TallyModel:
@@ -91,7 +91,7 @@ class TallyModel:
             If these bytes are not what `to_bytes` gives.
         """
         try:
-            stored = msgspec.msgpack.decode(data, type=_Stored)
+            stored = msgspec.msgpack.decode(unseal(data), type=_Stored)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise SnapshotError(f"tally cannot be read: {error}") from error
         moments = Moments.from_bytes(stored.moments)
