@@ -69,22 +69,20 @@ class Moments:
         self.bucket_r: Floats = np.zeros(buckets)
         self.bucket_w2: Floats = np.zeros(buckets)
 
-    def grow(self) -> int:
-        """Room for one more arm; its slot."""
-        self.gram = np.concatenate([self.gram, np.zeros((1, self.width, self.width))])
-        self.moment = np.concatenate([self.moment, np.zeros((1, self.width))])
-        return len(self.moment) - 1
+    def grow(self, arms: int = 1) -> int:
+        """Room for more arms; the first one's slot."""
+        self.gram = np.concatenate([self.gram, np.zeros((arms, self.width, self.width))])
+        self.moment = np.concatenate([self.moment, np.zeros((arms, self.width))])
+        return len(self.moment) - arms
 
     def drop(self, slot: int) -> None:
         """Forget an arm; those after it move down by one."""
         self.gram, self.moment = np.delete(self.gram, slot, axis=0), np.delete(self.moment, slot, axis=0)
 
-    def add(
-        self, slot: int, z: Floats, reward: float, at_s: float, key: int, count: float, weight: float = 1.0
-    ) -> None:
+    def add(self, slot: int, z: Floats, reward: float, at_s: float, key: int, count: float) -> None:
         """Add `count` examples of reward `reward` (0: a correction; -1 and -reward: take one back)."""
         self._reach(at_s)
-        weight *= self._weight(at_s)
+        weight = self._weight(at_s)
         wz, bucket = weight * z, key % len(self.bucket_r)
         if count:
             self.gram[slot] += (count * weight) * (z[:, None] * z)  # symmetric to the bit, as its stored half is
@@ -100,22 +98,32 @@ class Moments:
             self._size(abs(reward), abs(reward), (-1.0 if count < 0.0 else 1.0) * weight * reward * reward)
 
     def add_rows(
-        self, z: Floats, reward: Floats, weight: Floats, at_s: Floats | None, keys: NDArray[np.uint64], count: float
+        self,
+        slots: NDArray[np.intp],
+        z: Floats,
+        reward: Floats,
+        weight: Floats,
+        at_s: Floats | None,
+        keys: NDArray[np.uint64],
+        count: float,
     ) -> None:
-        """`add` for many examples of the first arm at once; `count` is 1 or 0, `at_s` None is the latest time known."""
+        """`add` for many examples at once; `count` is 1 or 0, `at_s` None is the latest time known."""
         times = np.full(len(z), self.now_s) if at_s is None else at_s
         self._reach(float(times.max()))
         if self.half_life_s is not None:
             weight = weight * np.exp2(np.maximum(times / self.half_life_s - self.reference, -_FAR))
         wz, bucket = weight[:, None] * z, (keys % np.uint64(len(self.bucket_r))).astype(np.intp)
         if count:
-            square = wz.T @ z
-            self.gram[0] += 0.5 * (square + square.T)
+            if len(self.gram) > 1:
+                np.add.at(self.gram, slots, wz[:, :, None] * z[:, None, :])
+            else:
+                square = wz.T @ z
+                self.gram[0] += 0.5 * (square + square.T)
             self.nonzero += weight @ (z != 0.0)
             np.add.at(self.bucket_z, bucket, wz)
             np.add.at(self.bucket_w2, bucket, weight * weight)
             self._volume(times[weight > 0.0])
-        self.moment[0] += reward @ wz
+        np.add.at(self.moment, slots, reward[:, None] * wz)
         np.add.at(self.bucket_r, bucket, reward * weight)
         sizes = np.abs(reward[(reward != 0.0) & (weight > 0.0)])
         if len(sizes):

@@ -51,18 +51,16 @@ class TallyModel:
             If there would be more than 10,000 distinct rows; nothing has changed then.
         """
         names = [row.tobytes() for row in x + 0.0]
-        arms = len(self._slots.keys() | set(names))
+        new = [name for name in dict.fromkeys(names) if name not in self._slots]
+        arms = len(self._slots) + len(new)
         if arms > MAX_ROWS:
             raise ValueError(
                 f"x makes {arms} distinct rows; expected at most {MAX_ROWS}: beta_bernoulli has no context"
             )
-        times = [self._moments.now_s] * len(names) if at_s is None else at_s.tolist()
-        one = np.ones(1)
-        for name, value, time, share in zip(names, reward.tolist(), times, weight.tolist(), strict=True):
-            slot = self._slots.get(name)
-            if slot is None:
-                slot = self._slots[name] = self._moments.grow()
-            self._moments.add(slot, one, value, time, 0, count, share)
+        first = self._moments.grow(len(new))
+        self._slots |= {name: slot for slot, name in enumerate(new, first)}
+        slots = np.array([self._slots[name] for name in names], dtype=np.intp)
+        self._moments.add_rows(slots, np.ones((len(x), 1)), reward, weight, at_s, slots.astype(np.uint64), count)
 
     @property
     def half_life_s(self) -> float | None:
