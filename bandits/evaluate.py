@@ -142,6 +142,8 @@ def difference(
     0.25
     """
     view = _view(log, probabilities, method, interval, alpha)
+    if baseline is None and method == "dr":
+        baseline = view.logged.propensities  # what a model knows of both cancels, where all propensities are known
     other = None if baseline is None else _view(view.logged, baseline, method, interval, alpha)
     found = view.judged(interval, alpha)
     if other is not None:

@@ -16,6 +16,7 @@ INTERVALS: Final = ("fixed", "always_valid")
 TUNED_ROWS: Final = 1000.0  # at which an always-valid interval is tightest, compared to that of a fixed size
 PRIOR_REWARDS: Final = 10.0
 _LEAST_SKEW: Final = 1e-9
+_MOST_SKEW: Final = 1.0  # beyond it the correction is no longer one; such a log answers nothing anyway
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,7 @@ def bounds(mean: float, spread: Spread, interval: Interval, alpha: float) -> tup
         return mean, mean
     error = math.sqrt(spread.second / spread.rows)
     skew = spread.third / spread.second**1.5 / math.sqrt(spread.rows)
+    skew = min(max(skew, -_MOST_SKEW), _MOST_SKEW)
     z = quantile(spread.rows, interval, alpha)
     return mean - error * _unskewed(z, skew), mean - error * _unskewed(-z, skew)
 
