@@ -285,7 +285,7 @@ def probabilities(candidate: Candidate, rows: Sequence[Row], arms: list[str], co
     model = ArmModel(x.shape[1], candidate.learns.half_life_s)
     edges = [len(rows) * block // BLOCKS for block in range(BLOCKS + 1)]
     for first, last in pairwise(edges):
-        _decide(model.ready(candidate.learns), open_to[first:last], x[first:last], column, found[first:last])
+        found[first:last] = decided(model.ready(candidate.learns), open_to[first:last], x[first:last], arms)
         for place in range(first, last):
             try:
                 model.learn(rows[place].arm, x[place], rows[place].reward, rows[place].at_s, place)
@@ -310,15 +310,22 @@ def _fixed(shares: Mapping[str, float] | None, row: Row, eligible: Sequence[str]
     return row.eligible or {row.arm: 1.0}
 
 
-def _decide(
-    ready: ReadyPolicy, open_to: Sequence[tuple[str, ...]], x: Floats, column: Mapping[str, int], found: Floats
-) -> None:
-    """Fill `found` with the probabilities of a block's rows, those with the same arms at once."""
+def decided(ready: ReadyPolicy, open_to: Sequence[tuple[str, ...]], x: Floats, arms: Sequence[str]) -> Floats:
+    """What a policy gives each row's eligible arms in its context, rows with the same arms at once.
+
+    Returns
+    -------
+    float64[n, arms]
+        In the order of `arms`; 0 for what was not eligible.
+    """
+    column = {arm: place for place, arm in enumerate(arms)}
+    found = np.zeros((len(open_to), len(arms)))
     alike: dict[tuple[str, ...], list[int]] = {}
     for place, eligible in enumerate(open_to):
         alike.setdefault(eligible, []).append(place)
     for eligible, places in alike.items():
         found[np.ix_(places, [column[arm] for arm in eligible])] = ready.probabilities_of(eligible, x[places])
+    return found
 
 
 def _text(record: Mapping[str, Any], name: str) -> str:
