@@ -247,13 +247,14 @@ class Engine:
     ) -> tuple[list[int], list[int]]:
         """Indices of events that only tell of another time zone, and of those that take the per-event path."""
         named, zones = self._significant, work.rows["zone"]
+        quiet = folded[accepted]
         if self._decider.propensities is not None:  # a sign of life may be waited for
-            folded = folded & (work.rows["flags"][slot] & feature_rows.AWAITED == 0)
+            quiet &= work.rows["flags"][slot[accepted]] & feature_rows.AWAITED == 0
         travelled: list[int] = []
         significant: list[int] = []
-        for index, settled in zip(accepted.tolist(), folded[accepted].tolist(), strict=True):
+        for index, is_quiet in zip(accepted.tolist(), quiet.tolist(), strict=True):
             event = batch.events[index]
-            if not settled or event.event in named or event.type in SIGNIFICANT_TYPES:
+            if not is_quiet or event.event in named or event.type in SIGNIFICANT_TYPES:
                 significant.append(index)
             elif event.timezone is not None and zones[slot[index]] != zone_hash(event.timezone):
                 travelled.append(index)

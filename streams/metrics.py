@@ -96,25 +96,14 @@ class Metrics:
         self.lag_records = self._gauge("lag_records", "Records of a partition not yet read.")
         self.timers_pending = self._gauge("timers_pending", "Timers of a partition that have not fired.")
         self.view_behind_steps = self._gauge("view_behind_steps", "Committed steps that Redis does not have yet.")
-        self.lift = Gauge(
-            "lift",
-            "Share of people who reached the goal, treatment minus holdout; low to high hold at 95 % over all looks.",
-            ("campaign", "bound"),
-            namespace=NAMESPACE,
-            registry=registry,
+        self.lift = self._gauge(
+            "lift", "Conversion, treatment minus holdout; low to high hold at 95 % over all looks.", "campaign", "bound"
         )
-        self.lift_mismatch = Gauge(
-            "lift_mismatch",
-            "1 where the sizes of treatment and holdout contradict the configured share: do not trust the lift.",
-            ("campaign",),
-            namespace=NAMESPACE,
-            registry=registry,
+        self.lift_mismatch = self._gauge(
+            "lift_mismatch", "1 where the groups' sizes contradict the share: do not trust the lift.", "campaign"
         )
         self.fenced = Counter(
-            "fenced_total",
-            "Times a newer owner took a partition from us.",
-            namespace=NAMESPACE,
-            registry=registry,
+            "fenced_total", "Times a newer owner took a partition from us.", namespace=NAMESPACE, registry=registry
         )
         self.model_version = self._gauge("model_version", "Version of a model that this worker decides with.", "model")
         self.policy_entropy = self._gauge(
@@ -156,8 +145,8 @@ class Metrics:
     def _counter(self, name: str, text: str, label: str) -> Counter:
         return Counter(name, text, (label,), namespace=NAMESPACE, registry=self.registry)
 
-    def _gauge(self, name: str, text: str, label: str = "partition") -> Gauge:
-        return Gauge(name, text, (label,), namespace=NAMESPACE, registry=self.registry)
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels or ("partition",), namespace=NAMESPACE, registry=self.registry)
 
     def forget_model(self, model: str) -> None:
         """Drop the gauges of a model that no decision is made with any more."""

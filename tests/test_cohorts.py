@@ -106,6 +106,13 @@ def test_what_messages_bring_about_keeps_nobody_out(events: list[dict[str, Any]]
     assert bool(cohort.groups) == counts
 
 
+@pytest.mark.parametrize(("clock", "counts"), [("+3d 10:30", 1.0), ("+3d 10:31", 0.0)])
+def test_a_window_has_an_end(clock: str, counts: float) -> None:
+    """The goal's `within` after the decision was due, which still counts."""
+    found = story([*known(HELD), basket("10:00", 1, HELD), order(clock, 2, HELD)])
+    assert outcomes(found, "conversion") == [(False, counts)]
+
+
 def test_a_full_cap_keeps_nobody_out() -> None:
     """The group of somebody whose first trigger meets a full cap is known from the hash."""
     config = setup(HALF, caps=[{"name": "none", "channel": "any", "max": 0, "per": "24h"}])

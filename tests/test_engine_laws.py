@@ -24,6 +24,7 @@ PEOPLE = ["u1", "u2", "u3", "anon1", "anon2"]
 SETUP = config(
     quiet_hours={"from": "21:00", "to": "08:00"},
     caps=[{"name": "daily", "channel": "any", "max": 2, "per": "24h"}],
+    propensity={},
     campaign={
         "trigger": {"per": "properties.cart_id", "restart_on": ["Cart Viewed"], "max_wait": "2h"},
         "goal": {"event": "Order Completed", "within": "72h", "value": "properties.revenue"},

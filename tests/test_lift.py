@@ -110,21 +110,21 @@ def values(rng: np.random.Generator, people: int, treated: np.ndarray, rates: tu
     return np.where(paid, rng.lognormal(3.0, 0.8, people), 0.0)
 
 
-@pytest.mark.parametrize("rates", [(0.04, 0.04), (0.08, 0.04)])
-def test_revenue_is_covered_at_all_looks(rates: tuple[float, float]) -> None:
+@pytest.mark.parametrize(("rates", "share"), [((0.03, 0.03), 0.95), ((0.08, 0.04), 0.8)])
+def test_revenue_is_covered_at_all_looks(rates: tuple[float, float], share: float) -> None:
     """Heavy-tailed values of few: at most 5 % of the experiments ever miss; an effect of 100 % is found in most."""
     rng = np.random.default_rng(3)
     truth = (rates[0] - rates[1]) * math.exp(3.0 + 0.8**2 / 2)
     missed = found = missed_ratio = 0
     for _ in range(RUNS):
-        treated = rng.random(10_000) < 0.8
-        path = value_path(treated, values(rng, 10_000, treated, rates), 0.8)
+        treated = rng.random(10_000) < share
+        path = value_path(treated, values(rng, 10_000, treated, rates), share)
         said = [path.lift(n) for n in looks(10_000, 100)]
         missed += any(truth not in lift.difference for lift in said)
         missed_ratio += rates[0] / rates[1] - 1.0 not in said[-1].relative
         found += 0.0 not in said[-1].difference
-    assert max(missed, missed_ratio) <= ALLOWED
-    assert found <= ALLOWED if truth == 0.0 else found >= 0.7 * RUNS
+    assert max(missed, missed_ratio) <= 0.05 * RUNS
+    assert truth == 0.0 or found >= 0.7 * RUNS
 
 
 def test_what_people_spent_before_narrows_the_interval_of_the_same_effect() -> None:
@@ -148,9 +148,10 @@ def test_what_says_nothing_is_not_used() -> None:
     rng = np.random.default_rng(9)
     treated, value = rng.random(5000) < 0.7, rng.gamma(2.0, 10.0, 5000)
     plain = value_lift(treated, value, 0.7).difference
-    for before in (rng.gamma(2.0, 10.0, 5000), np.zeros(5000)):
+    early = np.where(np.arange(5000) < 150, 50.0 * value, rng.gamma(2.0, 10.0, 5000))  # it seemed to say something
+    for before in (rng.gamma(2.0, 10.0, 5000), np.zeros(5000), early):
         adjusted = value_lift(treated, value, 0.7, before).difference
-        assert adjusted.high - adjusted.low <= 1.001 * (plain.high - plain.low)
+        assert adjusted.high - adjusted.low <= 1.002 * (plain.high - plain.low)
 
 
 def test_few_payers_say_nothing() -> None:

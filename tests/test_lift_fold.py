@@ -129,6 +129,10 @@ def test_room_is_bounded_and_what_is_kept_is_fair(monkeypatch: pytest.MonkeyPatc
     assert all(256 * 0.8 < len(group.decisions) <= 512 for group in trial.groups)
     assert treated.people == pytest.approx(9000, rel=0.15)
     assert held.people == pytest.approx(1000, rel=0.15)
+    level, kept = 1 + treated.level + held.level, 0.9 * 2.0 ** (held.level - treated.level)
+    alpha = 0.05 * 6 / (math.pi * level) ** 2
+    right = rate_lift(treated.count, held.count, kept / (kept + 0.1), alpha).difference
+    assert (fold.bounds("cart").low, fold.bounds("cart").high) == pytest.approx((right.low, right.high))
     assert 0.1 in fold.bounds("cart")
     random.Random(1).shuffle(records)
     assert folded(*records).to_bytes() == fold.to_bytes()
