@@ -189,6 +189,14 @@ def test_a_merge_keeps_the_record_of_both() -> None:
     assert sorted(alive) == sorted(decision["decision_id"] for decision in played.decisions)
 
 
+def test_a_sign_of_life_after_a_merge_counts_for_what_was_sent_to_the_other_id() -> None:
+    """Also where the person had nothing that waited for one."""
+    first = {**identify("00:00", "m0", "u2"), "timestamp": "2026-03-01T08:00:00.000Z"}
+    alias = {"type": "alias", "messageId": "a1", "timestamp": at("10:10"), "userId": "u1", "previousId": "u2"}
+    story = [first, track("10:01", "n1", user="u2"), alias, track("10:20", "v1", "Product Viewed")]
+    assert labels(play_raw(story, setup=setup())) == ALIVE
+
+
 def test_who_is_erased_is_taken_out_of_what_waits() -> None:
     """Also where their labels are known already."""
     leave = {"type": "delete", "messageId": "x1", "timestamp": at("11:00"), "userId": "u1"}
@@ -256,6 +264,16 @@ def test_rules_texts_and_choices_know_the_scores() -> None:
     assert "propensity_click" not in record["context"]
     unlikely = decided(setup(when="user.propensity.open > 0.9999"), scored, [track("10:00", "m1")])
     assert unlikely.log[0]["reasons"] == ["not_eligible"]
+
+
+def test_nothing_is_predicted_of_who_did_not_agree_to_it() -> None:
+    """Neither in a condition nor in the context, though there is a model."""
+    scored = Models(scored={"open": Scored.of(snapshot_of("open"))})
+    refused = identify("09:00", "c1", traits={"consent": {"personalization": False}})
+    asking = decided(setup(when="user.propensity.open > 0.0001"), scored, [refused, track("10:00", "m1")])
+    assert asking.log[0]["reasons"] == ["not_eligible"]
+    [record] = decided(setup(), scored, [refused, track("10:00", "m1")]).log
+    assert (record["action"], record["context"], record["model_versions"]) == ("send", {}, {})
 
 
 def test_the_more_often_somebody_opened_the_likelier_they_do() -> None:
