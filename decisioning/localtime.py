@@ -118,14 +118,19 @@ def quiet_until(at_ms: int, from_minute: int, to_minute: int, where: ZoneInfo) -
     Quiet hours are half-open intervals of instants, [from, to) on each local day, and may cross midnight.
     """
     today = local(at_ms, where).date()
-    length = (to_minute - from_minute) % _DAY_MINUTES
     for day in (today - timedelta(days=1), today):
-        start = instant(day, from_minute, where)
-        last = day if from_minute + length < _DAY_MINUTES else day + timedelta(days=1)
-        end = instant(last, to_minute, where)
+        start, end = _quiet_on(day, from_minute, to_minute, where)
         if start <= at_ms < end:
             return end
     return None
+
+
+@lru_cache(maxsize=4096)
+def _quiet_on(day: date, from_minute: int, to_minute: int, where: ZoneInfo) -> tuple[int, int]:
+    """The quiet hours that begin on a day."""
+    length = (to_minute - from_minute) % _DAY_MINUTES
+    last = day if from_minute + length < _DAY_MINUTES else day + timedelta(days=1)
+    return instant(day, from_minute, where), instant(last, to_minute, where)
 
 
 def day_number(at_ms: int, where: ZoneInfo) -> int:

@@ -59,16 +59,12 @@ def week_hour(at_ms: int, zone: ZoneInfo) -> int:
     return here.weekday() * 24 + here.hour
 
 
-def is_open(case: Case, at_ms: int) -> bool:
-    """Whether some channel of the campaign could be used then, as far as quiet hours, caps and expiry tell by now."""
+def is_open(case: Case, channels: Iterable[str], at_ms: int) -> bool:
+    """Whether one of these channels could be used then, as far as quiet hours, caps and expiry tell by now."""
     then = replace(case, now_ms=at_ms)
     if expired(case, at_ms) or caps(then, "any"):
         return False
-    usable = (one for one in case.plan.channels if not (consent(case, one) or suppression(case, one)))
-    return any(
-        not address(case, channel) and not caps(then, channel) and quiet_hours(then, channel) is None
-        for channel in usable
-    )
+    return any(not caps(then, channel) and quiet_hours(then, channel) is None for channel in channels)
 
 
 def open_slots(case: Case) -> dict[str, int]:
@@ -79,7 +75,12 @@ def open_slots(case: Case) -> dict[str, int]:
     """
     now_ms, zone = case.now_ms, case.zone
     until_ms = case.pending.due_ms + case.plan.campaign.send_time.within_ms
-    found = {NOW: now_ms} if is_open(case, now_ms) else {}
+    usable = [
+        channel
+        for channel in case.plan.channels
+        if not (consent(case, channel) or suppression(case, channel) or address(case, channel))
+    ]
+    found = {NOW: now_ms} if is_open(case, usable, now_ms) else {}
     here, last_ms = local(now_ms, zone), now_ms
     for hours in range(1, WEEK_HOURS + 1):
         wall = here.replace(tzinfo=None, minute=0, second=0, microsecond=0) + timedelta(hours=hours)
@@ -87,7 +88,7 @@ def open_slots(case: Case) -> dict[str, int]:
         label = _LABELS[week_hour(at_ms, zone)]  # in a gap it is the hour after it
         if at_ms > until_ms:
             break
-        if at_ms > last_ms and label not in found and is_open(case, at_ms):
+        if at_ms > last_ms and label not in found and is_open(case, usable, at_ms):
             found[label] = at_ms
         last_ms = max(at_ms, last_ms)
     return found
