@@ -14,13 +14,13 @@ from bandits.linear import example, outlook_of
 from bandits.moments import Moments
 from bandits.policy import Floats
 from bandits.ready import Fit, ReadyPolicy
-from bandits.snapshot import SnapshotError
+from bandits.snapshot import SnapshotError, seal, unseal
 from bandits.spec import PolicySpec
 
 MAX_WIDTH: Final = 24
 MAX_ARMS: Final = 500
 _MAX_NUMBERS: Final = 80_000  # of all arms together: a snapshot has to fit into a record of 1 MB
-_CONTEXT_SHARE: Final = 0.25  # how much arms are expected to differ by a context, of how much they differ at all
+_CONTEXT_SHARE: Final = 0.1  # how much arms are expected to differ by a context, of how much they differ at all
 _LEAST_NOISE: Final = 0.2  # of the rewards' variance is not explained by arms, whatever they seem to explain
 
 
@@ -138,8 +138,8 @@ class ArmModel:
 
     def to_bytes(self) -> bytes:
         """All of it as bytes; equal models give equal bytes."""
-        return msgspec.msgpack.encode(
-            _Stored(list(self._slots), list(self._latest_s.values()), self._moments.to_bytes())
+        return seal(
+            msgspec.msgpack.encode(_Stored(list(self._slots), list(self._latest_s.values()), self._moments.to_bytes()))
         )
 
     @staticmethod
@@ -152,7 +152,7 @@ class ArmModel:
             If these bytes are not what `to_bytes` gives.
         """
         try:
-            stored = msgspec.msgpack.decode(data, type=_Stored)
+            stored = msgspec.msgpack.decode(unseal(data), type=_Stored)
         except (ValueError, RecursionError) as error:
             raise SnapshotError(f"model of arms cannot be read: {error}") from error
         moments = Moments.from_bytes(stored.moments)

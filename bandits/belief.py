@@ -16,6 +16,12 @@ _RARE: Final = 0.1  # of its share of the examples: an arm with less is new, or 
 _ROUNDING: Final = 1e-9
 
 
+def total(values: Floats) -> Floats:
+    """Sum over the arms (the last axis, kept), the same to the bit for any order of them."""
+    added: Floats = np.sort(values, axis=-1).sum(axis=-1, keepdims=True)
+    return added
+
+
 @dataclass(frozen=True, slots=True)
 class Outlook:
     """Decisions still to come: what is left of a configured horizon, or a month at the volume of recent days."""
@@ -62,7 +68,7 @@ class Belief:
         factor: Floats = _AT_MOST * left * left
         if self.outlook.is_known:
             return factor
-        share = self.tried.sum(axis=-1, keepdims=True) * _RARE
+        share = total(self.tried) * _RARE
         bounded: Floats = np.minimum(factor, _USUAL * np.maximum(1.0, share / np.maximum(tried, 1e-9)))
         return bounded
 

@@ -66,7 +66,7 @@ def beta_belief(tried: Floats, sums: Floats, prior: tuple[float, float], unit: f
     spread = np.sqrt(mean * (1.0 - mean) / (a + b + 1.0))
     odds = _digamma(a) - _digamma(b)
     width = np.sqrt(_trigamma(a) + _trigamma(b))
-    overall = float(mean.mean())
+    overall = prior[0] / (prior[0] + prior[1])
     noise = unit * math.sqrt(overall * (1.0 - overall))
     return Belief(
         unit * mean, unit * spread, tried, noise, outlook, lambda factor: chance_of_best(odds, factor * width)

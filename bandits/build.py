@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from bandits.linear import LinearModel, ReadyLinear
 from bandits.moments import LARGEST
 from bandits.policy import Floats
-from bandits.snapshot import SnapshotError
+from bandits.snapshot import SnapshotError, seal, unseal
 from bandits.spec import PolicySpec
 from bandits.tally import ReadyTally, TallyModel
 
@@ -144,7 +144,7 @@ class Policy:
 
     def to_bytes(self) -> bytes:
         """All of it as data, at most 16 MB; equal policies give equal bytes."""
-        return msgspec.msgpack.encode(_Stored(asdict(self.spec), self._model.to_bytes()))
+        return seal(msgspec.msgpack.encode(_Stored(asdict(self.spec), self._model.to_bytes())))
 
     @staticmethod
     def from_bytes(data: bytes) -> Policy:
@@ -158,7 +158,7 @@ class Policy:
         if len(data) > MAX_POLICY_BYTES:
             raise SnapshotError(f"policy has {len(data)} bytes; expected at most {MAX_POLICY_BYTES}")
         try:
-            stored = msgspec.msgpack.decode(data, type=_Stored)
+            stored = msgspec.msgpack.decode(unseal(data), type=_Stored)
             spec = PolicySpec.of(stored.spec)
         except (ValueError, TypeError, RecursionError) as error:
             raise SnapshotError(f"policy cannot be read: {error}") from error

@@ -16,7 +16,7 @@ from bandits.evidence import common_level, expected_spread, prior_variance
 from bandits.moments import LARGEST, Moments
 from bandits.policy import Floats
 from bandits.rules import probabilities
-from bandits.snapshot import SnapshotError
+from bandits.snapshot import SnapshotError, seal, unseal
 from bandits.spec import PolicySpec
 
 MAX_DIM: Final = 500
@@ -67,7 +67,7 @@ class LinearModel:
             return
         z = np.concatenate([np.ones((len(x), 1)), x], axis=1)
         named = x if at_s is None else np.concatenate([x, at_s[:, None]], axis=1)
-        self._moments.add_rows(z, reward, weight, at_s, row_keys(named), count)
+        self._moments.add_rows(np.zeros(len(x), dtype=np.intp), z, reward, weight, at_s, row_keys(named), count)
 
     def ready(self, spec: PolicySpec) -> ReadyLinear:
         """The policy that follows from what has been learned.
@@ -120,7 +120,7 @@ class LinearModel:
 
     def to_bytes(self) -> bytes:
         """All of it as bytes; equal models give equal bytes."""
-        return _MAGIC + self._moments.to_bytes()
+        return seal(_MAGIC + self._moments.to_bytes())
 
     @staticmethod
     def from_bytes(data: bytes) -> LinearModel:
@@ -131,9 +131,10 @@ class LinearModel:
         SnapshotError
             If these bytes are not what `to_bytes` gives.
         """
-        if not data.startswith(_MAGIC):
-            raise SnapshotError("linear model does not begin as it should: written by another version, or damaged")
-        moments = Moments.from_bytes(data[len(_MAGIC) :])
+        content = unseal(data)
+        if not content.startswith(_MAGIC):
+            raise SnapshotError("linear model does not begin as it should: written by another version")
+        moments = Moments.from_bytes(content[len(_MAGIC) :])
         if not 1 < moments.width <= MAX_DIM + 1 or len(moments.moment) != 1:
             raise SnapshotError(f"linear model has width {moments.width}; expected 2 to {MAX_DIM + 1}")
         made = LinearModel(moments.width - 1, moments.half_life_s)
@@ -209,13 +210,15 @@ def row_keys(rows: Floats) -> NDArray[np.uint64]:
 
 
 @cache
-def _normals(dim: int) -> Floats:
-    """A fixed set of standard normal points in pairs of opposite sign, so that their mean is exactly 0."""
+def _points(dim: int) -> NDArray[np.float32]:
+    """A fixed set of standard normal points, float32[dim + 1, samples], over a row of ones.
+
+    They come in pairs of opposite sign and have unit variance in each direction: means are exact.
+    """
     half = np.random.Generator(np.random.PCG64(20_260_101)).standard_normal((_SAMPLES // 2, dim))
     half /= np.sqrt((half * half).mean(axis=0))
-    points: Floats = np.concatenate([half, -half])
-    points.flags.writeable = False
-    return points
+    points = np.concatenate([half, -half]).T
+    return np.concatenate([points, np.ones((1, _SAMPLES))]).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +277,7 @@ class ReadyLinear:
         return answer
 
     def _belief(self, rows: Floats) -> Belief:
+        dim = rows.shape[-1]
         mean = (rows * self.coefficients).sum(axis=-1)
         loads = rows @ self.factor.T
         square = (loads * loads).sum(axis=-1)
@@ -285,11 +289,14 @@ class ReadyLinear:
             return Belief(mean, spread, tried, self.noise, self.outlook, lambda k: chance_of_best(mean, k * spread))
 
         def counted(factor: Floats) -> Floats:
-            values = loads @ _normals(rows.shape[-1]).T
-            values *= factor[..., None]
-            values += mean[..., None]
+            narrowed = np.empty((*mean.shape, dim + 1))
+            np.multiply(loads, factor[..., None], out=narrowed[..., :dim])
+            narrowed[..., dim] = mean - mean.max(axis=1, keepdims=True)
+            narrowed /= np.maximum(np.abs(narrowed).max(axis=(1, 2), keepdims=True), 1e-300)
+            values = narrowed.astype(np.float32) @ _points(dim)
             top = values == values.max(axis=1, keepdims=True)
-            chances: Floats = (top / top.sum(axis=1, keepdims=True)).mean(axis=-1)
+            count = top.sum(axis=1, keepdims=True)
+            chances: Floats = (top if count.max() == 1 else top / count).mean(axis=-1)
             return chances
 
         return Belief(mean, spread, tried, self.noise, self.outlook, counted)

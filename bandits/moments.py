@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import struct
-from hashlib import blake2b
 from typing import Final
 
 import numpy as np
@@ -17,7 +16,6 @@ LARGEST: Final = 1e30  # magnitude of a number that may be learned: its products
 _LEAST_BUCKETS: Final = 64
 _HEAD: Final = struct.Struct("<8sIIdddddddd")
 _MAGIC: Final = b"moments1"
-_DIGEST_BYTES: Final = 16
 _FAR: Final = 1000.0  # half-lives: 2**-1000 of anything is nothing
 _REPEATED: Final = 3.0  # examples a bucket from which on buckets hold repeated rows rather than different ones
 _MOST_OF_ALL: Final = 4.0  # the noise may be so many times the variance of all rewards: both are estimates
@@ -71,22 +69,20 @@ class Moments:
         self.bucket_r: Floats = np.zeros(buckets)
         self.bucket_w2: Floats = np.zeros(buckets)
 
-    def grow(self) -> int:
-        """Room for one more arm; its slot."""
-        self.gram = np.concatenate([self.gram, np.zeros((1, self.width, self.width))])
-        self.moment = np.concatenate([self.moment, np.zeros((1, self.width))])
-        return len(self.moment) - 1
+    def grow(self, arms: int = 1) -> int:
+        """Room for more arms; the first one's slot."""
+        self.gram = np.concatenate([self.gram, np.zeros((arms, self.width, self.width))])
+        self.moment = np.concatenate([self.moment, np.zeros((arms, self.width))])
+        return len(self.moment) - arms
 
     def drop(self, slot: int) -> None:
         """Forget an arm; those after it move down by one."""
         self.gram, self.moment = np.delete(self.gram, slot, axis=0), np.delete(self.moment, slot, axis=0)
 
-    def add(
-        self, slot: int, z: Floats, reward: float, at_s: float, key: int, count: float, weight: float = 1.0
-    ) -> None:
+    def add(self, slot: int, z: Floats, reward: float, at_s: float, key: int, count: float) -> None:
         """Add `count` examples of reward `reward` (0: a correction; -1 and -reward: take one back)."""
         self._reach(at_s)
-        weight *= self._weight(at_s)
+        weight = self._weight(at_s)
         wz, bucket = weight * z, key % len(self.bucket_r)
         if count:
             self.gram[slot] += (count * weight) * (z[:, None] * z)  # symmetric to the bit, as its stored half is
@@ -102,22 +98,32 @@ class Moments:
             self._size(abs(reward), abs(reward), (-1.0 if count < 0.0 else 1.0) * weight * reward * reward)
 
     def add_rows(
-        self, z: Floats, reward: Floats, weight: Floats, at_s: Floats | None, keys: NDArray[np.uint64], count: float
+        self,
+        slots: NDArray[np.intp],
+        z: Floats,
+        reward: Floats,
+        weight: Floats,
+        at_s: Floats | None,
+        keys: NDArray[np.uint64],
+        count: float,
     ) -> None:
-        """`add` for many examples of the first arm at once; `count` is 1 or 0, `at_s` None is the latest time known."""
+        """`add` for many examples at once; `count` is 1 or 0, `at_s` None is the latest time known."""
         times = np.full(len(z), self.now_s) if at_s is None else at_s
         self._reach(float(times.max()))
         if self.half_life_s is not None:
             weight = weight * np.exp2(np.maximum(times / self.half_life_s - self.reference, -_FAR))
         wz, bucket = weight[:, None] * z, (keys % np.uint64(len(self.bucket_r))).astype(np.intp)
         if count:
-            square = wz.T @ z
-            self.gram[0] += 0.5 * (square + square.T)
+            if len(self.gram) > 1:
+                np.add.at(self.gram, slots, wz[:, :, None] * z[:, None, :])
+            else:
+                square = wz.T @ z
+                self.gram[0] += 0.5 * (square + square.T)
             self.nonzero += weight @ (z != 0.0)
             np.add.at(self.bucket_z, bucket, wz)
             np.add.at(self.bucket_w2, bucket, weight * weight)
             self._volume(times[weight > 0.0])
-        self.moment[0] += reward @ wz
+        np.add.at(self.moment, slots, reward[:, None] * wz)
         np.add.at(self.bucket_r, bucket, reward * weight)
         sizes = np.abs(reward[(reward != 0.0) & (weight > 0.0)])
         if len(sizes):
@@ -240,8 +246,7 @@ class Moments:
         scalars = (self.half_life_s or 0.0, self.latest_s, self.reference, self.seen, self.week, self.squares)
         unit = -self.unit if self.other_units else self.unit
         head = _HEAD.pack(_MAGIC, self.width, len(self.moment), *scalars, unit, self.first_s)
-        body = head + b"".join(np.ascontiguousarray(part, "<f8").tobytes() for part in parts)
-        return body + _digest(body)
+        return head + b"".join(np.ascontiguousarray(part, "<f8").tobytes() for part in parts)
 
     @staticmethod
     def from_bytes(data: bytes) -> Moments:
@@ -252,18 +257,17 @@ class Moments:
         SnapshotError
             If these bytes are not what `to_bytes` gives.
         """
-        body, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
-        if len(body) < _HEAD.size or not body.startswith(_MAGIC) or _digest(body) != digest:
-            raise SnapshotError("statistics do not begin or end as they should: written by another version, or damaged")
-        _, width, arms, half_life_s, latest_s, *scalars, unit, first_s = _HEAD.unpack_from(body)
-        numbers = np.frombuffer(body, "<f8", offset=_HEAD.size, count=(len(body) - _HEAD.size) // 8).astype(np.float64)
+        if len(data) < _HEAD.size or not data.startswith(_MAGIC):
+            raise SnapshotError("statistics do not begin as they should: written by another version")
+        _, width, arms, half_life_s, latest_s, *scalars, unit, first_s = _HEAD.unpack_from(data)
+        numbers = np.frombuffer(data, "<f8", offset=_HEAD.size, count=(len(data) - _HEAD.size) // 8).astype(np.float64)
         finite = np.isfinite([half_life_s, *scalars, unit]).all() and np.isfinite(numbers).all()
         if not finite or half_life_s < 0.0 or not latest_s < math.inf or not first_s > -math.inf:
             raise SnapshotError("statistics hold a number that is not finite")
         triangle, buckets = width * (width + 1) // 2, _buckets(width)
         sizes = [arms * triangle, arms * width, width, buckets * width, buckets, buckets]
-        if width < 1 or len(body) != _HEAD.size + 8 * sum(sizes):
-            raise SnapshotError(f"statistics have {len(body)} bytes; expected {_HEAD.size + 8 * sum(sizes)}")
+        if width < 1 or len(data) != _HEAD.size + 8 * sum(sizes):
+            raise SnapshotError(f"statistics have {len(data)} bytes; expected {_HEAD.size + 8 * sum(sizes)}")
         made = Moments(width, half_life_s or None)
         made.first_s, made.latest_s = first_s, latest_s
         made.reference, made.seen, made.week, made.squares = scalars
@@ -276,10 +280,6 @@ class Moments:
         made.bucket_z = bucket_z.reshape(buckets, width).copy()
         made.bucket_r, made.bucket_w2 = bucket_r.copy(), bucket_w2.copy()
         return made
-
-
-def _digest(body: bytes) -> bytes:
-    return blake2b(body, digest_size=_DIGEST_BYTES).digest()
 
 
 def _faded(age_s: float) -> float:

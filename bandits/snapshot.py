@@ -2,17 +2,44 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
 SCHEMA: Final = 1
 MAX_SNAPSHOT_BYTES: Final = 4_000_000
+_DIGEST_BYTES: Final = 16
 Kind = Literal["arms", "linear", "propensity"]
 
 
 class SnapshotError(ValueError):
     """Bytes that are no snapshot this version can read; the message says why."""
+
+
+def seal(data: bytes) -> bytes:
+    """The data behind their digest.
+
+    Examples
+    --------
+    >>> unseal(seal(b"sums"))
+    b'sums'
+    """
+    return blake2b(data, digest_size=_DIGEST_BYTES).digest() + data
+
+
+def unseal(sealed: bytes) -> bytes:
+    """The data, if nothing of them has changed.
+
+    Raises
+    ------
+    SnapshotError
+        If their digest is another.
+    """
+    data = sealed[_DIGEST_BYTES:]
+    if seal(data) != sealed:
+        raise SnapshotError(f"model of {len(sealed)} bytes has another digest: not a model's bytes, or damaged")
+    return data
 
 
 class Snapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=False):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bandits.belief import Belief
+from bandits.belief import Belief, total
 from bandits.policy import Floats
 from bandits.spec import PolicySpec
 
@@ -21,10 +21,9 @@ def shares(belief: Belief, spec: PolicySpec) -> Floats:
     arms = belief.mean.shape[-1]
     gap = belief.mean.max(axis=-1, keepdims=True) - belief.mean
     unit = belief.noise if belief.noise > 0.0 else 1.0
-    tried = belief.tried.sum(axis=-1, keepdims=True)
-    gamma = spec.gamma * np.sqrt(arms * tried) / np.maximum(belief.patience(), 1e-6)
+    gamma = spec.gamma * np.sqrt(arms * total(belief.tried)) / np.maximum(belief.patience(), 1e-6)
     behind = gap > 0.0
     part = np.where(behind, 1.0 / (arms + gamma * gap / unit), 0.0)
-    rest = 1.0 - part.sum(axis=-1, keepdims=True)
+    rest = 1.0 - total(part)
     probabilities: Floats = np.where(behind, part, rest / (~behind).sum(axis=-1, keepdims=True))
     return probabilities

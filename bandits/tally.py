@@ -14,7 +14,7 @@ from bandits.linear import MAX_DIM, checked_dim, checked_rows, outlook_of
 from bandits.moments import Moments
 from bandits.policy import Floats
 from bandits.rules import probabilities
-from bandits.snapshot import SnapshotError
+from bandits.snapshot import SnapshotError, seal, unseal
 from bandits.spec import PolicySpec
 
 MAX_ROWS: Final = 10_000
@@ -51,18 +51,16 @@ class TallyModel:
             If there would be more than 10,000 distinct rows; nothing has changed then.
         """
         names = [row.tobytes() for row in x + 0.0]
-        arms = len(self._slots.keys() | set(names))
+        new = [name for name in dict.fromkeys(names) if name not in self._slots]
+        arms = len(self._slots) + len(new)
         if arms > MAX_ROWS:
             raise ValueError(
                 f"x makes {arms} distinct rows; expected at most {MAX_ROWS}: beta_bernoulli has no context"
             )
-        times = [self._moments.now_s] * len(names) if at_s is None else at_s.tolist()
-        one = np.ones(1)
-        for name, value, time, share in zip(names, reward.tolist(), times, weight.tolist(), strict=True):
-            slot = self._slots.get(name)
-            if slot is None:
-                slot = self._slots[name] = self._moments.grow()
-            self._moments.add(slot, one, value, time, 0, count, share)
+        first = self._moments.grow(len(new))
+        self._slots |= {name: slot for slot, name in enumerate(new, first)}
+        slots = np.array([self._slots[name] for name in names], dtype=np.intp)
+        self._moments.add_rows(slots, np.ones((len(x), 1)), reward, weight, at_s, slots.astype(np.uint64), count)
 
     @property
     def half_life_s(self) -> float | None:
@@ -79,7 +77,7 @@ class TallyModel:
 
     def to_bytes(self) -> bytes:
         """All of it as bytes; equal models give equal bytes."""
-        return msgspec.msgpack.encode(_Stored(self.dim, list(self._slots), self._moments.to_bytes()))
+        return seal(msgspec.msgpack.encode(_Stored(self.dim, list(self._slots), self._moments.to_bytes())))
 
     @staticmethod
     def from_bytes(data: bytes) -> TallyModel:
@@ -91,7 +89,7 @@ class TallyModel:
             If these bytes are not what `to_bytes` gives.
         """
         try:
-            stored = msgspec.msgpack.decode(data, type=_Stored)
+            stored = msgspec.msgpack.decode(unseal(data), type=_Stored)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise SnapshotError(f"tally cannot be read: {error}") from error
         moments = Moments.from_bytes(stored.moments)

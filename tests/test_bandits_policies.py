@@ -147,10 +147,8 @@ def test_damaged_bytes_are_refused_with_one_error(algorithm: str) -> None:
     for _ in range(300):
         bad = bytearray(good)
         bad[int(rng.integers(0, min(len(bad), 400)))] ^= int(rng.integers(1, 256))
-        try:
-            assert is_distribution(Policy.from_bytes(bytes(bad)).probabilities(np.eye(4)))
-        except ValueError as error:
-            assert isinstance(error, SnapshotError) or "x has shape" in str(error)  # noqa: PT017 - any error else fails
+        with pytest.raises(SnapshotError):
+            Policy.from_bytes(bytes(bad))
 
 
 @pytest.mark.parametrize("huge", [1e12, -1e12, 1e-12, 1e25])

@@ -25,8 +25,12 @@ def told(story: Callable[[], Awaitable[None]]) -> None:
 
 
 def check(school: School, records: list[bytes]) -> None:
-    """The latest snapshots are those of a fold of all records; each kept one that of a fold up to its version."""
+    """The latest snapshots are those of a fold of all records; each kept one that of a fold up to its version.
+
+    In transactions each version is published once.
+    """
     assert school.snapshots() == folded(records).snapshots()
+    assert not school.transactional or len({key for key, _ in school.topics.kept}) == len(school.topics.kept)
     for key, value in school.topics.kept:
         model, _, version = key.rpartition("@")
         assert value == folded(records[: int(version)]).snapshots()[model]
@@ -166,11 +170,10 @@ def test_examples_are_counted() -> None:
     """Learned ones, and refused ones by reason, each once."""
 
     async def story() -> None:
-        school = School(
-            Topics([*[example(n, "cart/subject", "plain") for n in range(4)], b"no", example(5, "x/y", "z")])
-        )
+        few = [*[example(n, "cart/subject", "plain") for n in range(4)], b"no", example(5, "x/y", "z")]
+        school = School(Topics([*few, *[example(n, "cart/subject", "plain") for n in range(6, 20)]]))
         await school.live()
-        assert school.metrics.examples_learned._value.get() == 4
+        assert school.metrics.examples_learned._value.get() == 18
         assert school.metrics.examples_refused.labels("unknown_policy")._value.get() == 1
 
     told(story)
