@@ -12,14 +12,15 @@ from bandits import propensity_state
 from bandits.propensity_fold import PropensityFold, context_version
 from bandits.snapshot import Snapshot
 from decisioning import backtest
-from decisioning.config import Config
+from decisioning.config import Config, read
+from decisioning.describe import ALL, describe
 from decisioning.findings import ConfigError
 from decisioning.learning import Learning, Models
 from decisioning.plan import plans_of
 from decisioning.profile import decode
 from decisioning.scoring import FEATURES, Scored
 from tests.letters import newsletter
-from tests.play import START, Played, at, config, identify, play, play_raw, track
+from tests.play import CONFIG, START, Played, at, config, identify, play, play_raw, track
 
 LABELS = ("open", "click", "convert", "unsubscribe", "churn")
 GOAL = {"event": "Order Completed", "within": "24h"}
@@ -320,6 +321,29 @@ def test_a_backtest_learns_them_on_its_way() -> None:
     assert last["u1"]["propensity_open"] > 0.5 > last["u15"]["propensity_open"]
     unlearned = [record.value for effects in backtest.run(chosen, lines) for record in effects.log]
     assert b"propensity_open" not in b"".join(unlearned)
+
+
+def test_check_tells_of_a_propensity_that_nobody_learns() -> None:
+    """Without the section, and where its model is not among those named; not where it is learned."""
+
+    def warnings(**changes: Any) -> list[str]:
+        document = CONFIG | {"campaigns": [CONFIG["campaigns"][0] | {"when": "user.propensity.click > 0.1"}]} | changes
+        return [str(finding) for finding in read(json.dumps(document))[1] if "propensity" in str(finding)]
+
+    assert "user.propensity.click is never known" in warnings()[0]
+    assert 'add "propensity: {}"' in warnings()[0]
+    assert 'add "click" to the models of propensity' in warnings(propensity={"models": ["open"]})[0]
+    assert warnings(propensity={}) == []
+    assert warnings(propensity={"models": ["click"]}) == []
+    with pytest.raises(ConfigError, match="propensity"):
+        config(propensity={"models": ["loyalty"]})
+
+
+def test_a_configuration_says_in_words_what_is_learned() -> None:
+    """For whoever has to agree to it."""
+    said = "\n".join(describe(config(propensity={"models": ["click", "churn"]}))[ALL])
+    assert "how likely everybody who agrees to personalization is to click in it or to do nothing for 30 days" in said
+    assert "personalization" not in "\n".join(describe(config())[ALL])
 
 
 def test_a_campaign_cannot_have_the_name_of_the_models() -> None:
