@@ -20,7 +20,7 @@ from bandits.spec import PolicySpec
 MAX_WIDTH: Final = 24
 MAX_ARMS: Final = 500
 _MAX_NUMBERS: Final = 80_000  # of all arms together: a snapshot has to fit into a record of 1 MB
-_CONTEXT_SHARE: Final = 0.1  # how much arms are expected to differ by a context, of how much they differ at all
+_CONTEXT_SHARE: Final = 0.5  # how much arms are expected to differ by a context, of how much they differ at all
 _LEAST_NOISE: Final = 0.2  # of the rewards' variance is not explained by arms, whatever they seem to explain
 
 
@@ -260,11 +260,13 @@ def _frame(pooled: Floats) -> tuple[Floats, Floats, Floats]:
 def _own_slopes(gram: Floats, rest: Floats, noise: float, effect_variance: float, reference: float) -> Floats:
     """Variance between arms of their slopes over each number of context, with their effects integrated out.
 
-    Each number is looked at alone, as if it varied on its own: one that explains something is found among many that
-    do not (automatic relevance determination, MacKay 1992), and those that do not are shrunk each by itself.
+    First one for all numbers, then each by itself around it (automatic relevance determination, MacKay 1992): where all
+    say something that is soon known, where none does all are shrunk, and one among many that do not is found. Each
+    number is looked at as if it varied on its own.
     """
     held = gram[:, 0, 0] + noise / effect_variance
     across = gram[:, 0, 1:]
-    inner = np.diagonal(gram, axis1=1, axis2=2)[:, 1:] - across * across / held[:, None]
+    inner = np.maximum(np.diagonal(gram, axis1=1, axis2=2)[:, 1:] - across * across / held[:, None], 0.0)
     response = rest[:, 1:] - across * (rest[:, :1] / held[:, None])
-    return prior_variances(np.maximum(inner, 0.0).T, response.T, noise, _CONTEXT_SHARE * reference)
+    shared = prior_variance(inner.ravel(), response.ravel(), noise, _CONTEXT_SHARE * reference)
+    return prior_variances(inner.T, response.T, noise, math.sqrt(shared))

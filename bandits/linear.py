@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bandits.belief import Belief, Outlook
 from bandits.best import chance_of_best
-from bandits.evidence import common_level, expected_spread, prior_variance
+from bandits.evidence import common_level, expected_spread, prior_variance, prior_variances
 from bandits.moments import LARGEST, Moments
 from bandits.policy import Floats
 from bandits.rules import probabilities
@@ -72,25 +72,23 @@ class LinearModel:
     def ready(self, spec: PolicySpec) -> ReadyLinear:
         """The policy that follows from what has been learned.
 
-        The posterior is N(V b / noise, V) with V = (A / noise + I / variance)^-1 (Bishop 2006, equations 3.50 to
-        3.54), in features scaled to a root mean square of 1 where they are not 0; the common level is left free, the
-        variance of coefficients follows from the evidence.
+        The posterior is N(V b / noise, V) with V = (A / noise + prior^-1)^-1 (Bishop 2006, equations 3.50 to 3.54), in
+        features scaled to a root mean square of 1 where they are not 0; the common level is left free, and the prior
+        variances of coefficients follow from the evidence.
         """
         moments = self._moments
-        age = moments.age
+        outlook, age = outlook_of(spec, moments), moments.age
         gram, moment = moments.gram[0] * age, moments.moment[0] * age
         examples = gram[0, 0]
-        outlook = outlook_of(spec, moments)
         if examples <= 0.0:
-            nothing = np.zeros(self.dim)
-            return ReadyLinear(spec, outlook, 0.0, 0.0, nothing, np.zeros((self.dim, self.dim)), nothing, True)
+            return ReadyLinear.of_nothing(spec, outlook, self.dim)
         held = np.maximum(moments.nonzero[1:] * age, 0.0)
         squares = np.diag(gram)[1:]
         scale = np.sqrt(np.where((held > 0.0) & (squares > 0.0), squares / np.maximum(held, 1e-300), 1.0))
         inner = gram[1:, 1:] / np.outer(scale, scale)
-        across = gram[0, 1:] / scale
-        centred = inner - np.outer(across, across) / examples
-        response = moment[1:] / scale - across * (moment[0] / examples)
+        across, sums = gram[0, 1:] / scale, moment[1:] / scale
+        mean = moment[0] / examples
+        centred, response = inner - np.outer(across, across) / examples, sums - across * mean
         roots, basis = np.linalg.eigh(centred)
         roots = np.maximum(roots, 0.0)
         along = response @ basis
@@ -98,24 +96,16 @@ class LinearModel:
         rough = basis @ np.divide(along, roots, out=np.zeros_like(along), where=free) / scale
         level = (moment[0] - gram[0, 1:] @ rough) / examples
         noise = moments.noise(np.concatenate([[level], rough]))
-        mean = moment[0] / examples
-        reference = expected_spread(mean, noise)
-        variance = prior_variance(roots, along, noise, reference)
-        if noise <= 0.0 or variance <= 0.0:
-            nothing = np.zeros(self.dim)
-            return ReadyLinear(spec, outlook, 0.0, 0.0, nothing, np.zeros((self.dim, self.dim)), nothing, True)
-        # Centred sums lose what is beyond a double; a hair of the largest keeps them positive.
-        precision = centred / noise + np.eye(self.dim) * (1.0 / variance + _HAIR * roots.max() / noise)
-        factor = np.linalg.inv(np.linalg.cholesky(precision))  # V = factor' factor
-        coefficients = factor.T @ (factor @ response) / noise
-        apart = bool((inner - np.diag(np.diag(inner)) == 0.0).all())
-        if apart:  # rows never share a feature: given the level, coefficients are independent
-            wide = 1.0 / (np.diag(inner) / noise + 1.0 / variance)
-            level = common_level(np.diag(inner), moment[1:] / scale, noise, variance)
-            coefficients = wide * (moment[1:] / scale - level * np.diag(inner)) / noise
-            factor = np.diag(np.sqrt(wide))
+        if noise <= 0.0:
+            return ReadyLinear.of_nothing(spec, outlook, self.dim)
+        shared = prior_variance(roots, along, noise, expected_spread(mean, noise))
+        apart = not np.any(inner - np.diag(np.diag(inner)))
+        if apart:
+            coefficients, factor, prior = _apart(np.diag(inner), sums, noise, shared)
+        else:
+            coefficients, factor, prior = _together(centred, response, noise, shared)
         return ReadyLinear(
-            spec, outlook, math.sqrt(noise), variance, coefficients / scale, factor / scale, 1.0 / scale, apart
+            spec, outlook, math.sqrt(noise), prior / scale**2, coefficients / scale, factor / scale, apart
         )
 
     def to_bytes(self) -> bytes:
@@ -143,6 +133,26 @@ class LinearModel:
 
     def _add(self, x: Floats, reward: float, at_s: float, key: int, count: float) -> None:
         self._moments.add(0, example(x, self.dim, reward, at_s), reward, at_s, key, count)
+
+
+def _apart(tried: Floats, sums: Floats, noise: float, shared: float) -> tuple[Floats, Floats, Floats]:
+    """Posterior mean, factor and prior where rows share no feature: given the level, coefficients are independent."""
+    wide = 1.0 / (tried / noise + 1.0 / shared)
+    level = common_level(tried, sums, noise, shared)
+    return wide * (sums - level * tried) / noise, np.diag(np.sqrt(wide)), np.full(len(tried), shared)
+
+
+def _together(centred: Floats, response: Floats, noise: float, shared: float) -> tuple[Floats, Floats, Floats]:
+    """Likewise where they do; each coefficient has a prior variance of its own around the shared one.
+
+    Automatic relevance determination (MacKay 1992), with each feature looked at as if it varied on its own.
+    """
+    own = np.maximum(np.diag(centred), 0.0)
+    prior = prior_variances(own[:, None], response[:, None], noise, math.sqrt(shared))
+    # Centred sums lose what is beyond a double; a hair of the largest keeps them positive.
+    precision = centred / noise + np.diag(1.0 / prior + _HAIR * own.max() / noise)
+    factor = np.linalg.inv(np.linalg.cholesky(precision))  # V = factor' factor
+    return factor.T @ (factor @ response) / noise, factor, prior
 
 
 def checked_dim(dim: int) -> int:
@@ -233,14 +243,12 @@ class ReadyLinear:
         Decisions still to come.
     noise
         Standard deviation of a single reward.
-    variance
-        Prior variance of a coefficient of a scaled feature.
+    prior : float64[dim]
+        Prior variances of the coefficients.
     coefficients : float64[dim]
         Posterior mean.
     factor : float64[dim, dim]
         factor' factor is the posterior covariance.
-    scale : float64[dim]
-        What a feature is multiplied with to be scaled.
     apart
         Whether coefficients are independent of each other.
     """
@@ -248,11 +256,15 @@ class ReadyLinear:
     spec: PolicySpec
     outlook: Outlook
     noise: float
-    variance: float
+    prior: Floats
     coefficients: Floats
     factor: Floats
-    scale: Floats
     apart: bool
+
+    @staticmethod
+    def of_nothing(spec: PolicySpec, outlook: Outlook, dim: int) -> ReadyLinear:
+        """What is to be said where no reward but 0 was seen: all arms are alike."""
+        return ReadyLinear(spec, outlook, 0.0, np.zeros(dim), np.zeros(dim), np.zeros((dim, dim)), apart=True)
 
     def probabilities(self, x: Floats) -> Floats:
         """Probability of each row of `x` (float64[arms, dim]), or of each batch of rows ([batch, arms, dim])."""
@@ -281,7 +293,7 @@ class ReadyLinear:
         mean = (rows * self.coefficients).sum(axis=-1)
         loads = rows @ self.factor.T
         square = (loads * loads).sum(axis=-1)
-        prior = self.variance * ((rows * self.scale) ** 2).sum(axis=-1)
+        prior = (rows * rows * self.prior).sum(axis=-1)
         tiny = np.maximum(prior, 1e-300)
         tried = np.maximum(self.noise**2 * (1.0 / np.maximum(square, 1e-12 * tiny) - 1.0 / tiny), 0.0)
         spread = np.sqrt(square)

@@ -18,7 +18,8 @@ _HEAD: Final = struct.Struct("<8sIIdddddddd")
 _MAGIC: Final = b"moments1"
 _FAR: Final = 1000.0  # half-lives: 2**-1000 of anything is nothing
 _REPEATED: Final = 3.0  # examples a bucket from which on buckets hold repeated rows rather than different ones
-_MOST_OF_ALL: Final = 4.0  # the noise may be so many times the variance of all rewards: both are estimates
+_MANY: Final = 20.0  # examples a bucket from which on the noise is held against the variance of all rewards,
+_MOST_OF_ALL: Final = 16.0  # of which it may be so many times: in however many portions a reward came
 _SURE: Final = 16.0  # degrees of freedom from which on the buckets speak for themselves
 _HOUR_S: Final = 3600.0
 _DAY_S: Final = 86400.0
@@ -177,8 +178,9 @@ class Moments:
         around_fit = float((rest * rest).sum() / w2.sum()) * len(sums) / free
         sure = min((free - 1.0) / _SURE, 1.0)
         fitted = sure * around_fit + (1.0 - sure) * around_mean
-        # Rows that repeat keep what the line misses of them together in a bucket: that is no noise.
-        return max(min(fitted, _MOST_OF_ALL * self._spread(mean)), least)
+        if count > _MANY * len(sums):  # rows that repeat keep what the line misses of them together: that is no noise
+            fitted = min(fitted, _MOST_OF_ALL * self._spread(mean))
+        return max(fitted, least)
 
     def _directions(self) -> float:
         """How many different directions z has taken, at most."""
