@@ -20,7 +20,7 @@ from bandits.spec import PolicySpec
 MAX_WIDTH: Final = 24
 MAX_ARMS: Final = 500
 _MAX_NUMBERS: Final = 80_000  # of all arms together: a snapshot has to fit into a record of 1 MB
-_CONTEXT_SHARE: Final = 0.5  # how much arms are expected to differ by a context, of how much they differ at all
+_CONTEXT_SHARE: Final = 1.0  # how much arms are expected to differ by a context, of how much they differ at all
 _LEAST_NOISE: Final = 0.2  # of the rewards' variance is not explained by arms, whatever they seem to explain
 
 

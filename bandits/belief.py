@@ -11,7 +11,7 @@ import numpy as np
 from bandits.policy import Floats
 
 _AT_MOST: Final = 0.5  # of the posterior's spread, where all decisions are still to come (docs/decisions/007)
-_USUAL: Final = 0.2  # of it, where nobody knows how many there will be
+_USUAL: Final = 0.4  # of it, where nobody knows how many there will be
 _RARE: Final = 0.1  # of its share of the examples: an arm with less is new, or was given up early
 _ROUNDING: Final = 1e-9
 
@@ -60,7 +60,7 @@ class Belief:
 
         An arm that was tried n_a times of A arms, with R decisions to come, has 0.5 (R / (R + A n_a))^2: near the end
         nothing but the best known arm is worth sending, while an arm that came late is tried as one of the first was.
-        Where the end is not known, R only bounds: it is 0.2, more for an arm with less than a tenth of its share.
+        Where the end is not known, R only bounds: it is 0.4, more for an arm with less than a tenth of its share.
         """
         tried = self.mean.shape[-1] * self.tried
         ahead = self.outlook.decisions + 1.0

@@ -11,7 +11,7 @@ from bandits.policy import Floats
 
 _DECADES: Final = 3.0  # to either side of the reference
 _STEPS: Final = 61
-_DOUBT: Final = 0.3  # half width, in nats, of the Cauchy prior of the scale's logarithm around the reference
+_DOUBT: Final = 0.4  # nats, standard deviation of the scale's logarithm around the reference
 
 
 def prior_variance(information: Floats, response: Floats, noise: float, reference: float) -> float:
@@ -20,7 +20,7 @@ def prior_variance(information: Floats, response: Floats, noise: float, referenc
     Effect i is seen through `response_i = information_i * effect_i + N(0, noise * information_i)`. Then the logarithm
     of the marginal likelihood of a variance v is, up to a constant,
     sum_i of -log(1 + v L_i / noise) / 2 + v y_i^2 / (2 noise (noise + v L_i)) (MacKay 1992, "Bayesian interpolation",
-    in the basis where the information is diagonal). The scale, sqrt(v), has a log-Cauchy prior around `reference`:
+    in the basis where the information is diagonal). The scale, sqrt(v), has a log-normal prior around `reference`:
     with little data the answer stays near it, and much data take it anywhere.
 
     Parameters
@@ -54,7 +54,7 @@ def prior_variances(information: Floats, response: Floats, noise: float, referen
     shrunk = ratio[:, None] * information[:, None, :]
     squares = response * response / noise
     fits = ratio[:, None] * squares[:, None, :] / (1.0 + shrunk) - np.log1p(shrunk)
-    score = 0.5 * fits.sum(axis=2) - np.log1p((nats / _DOUBT) ** 2)
+    score = 0.5 * fits.sum(axis=2) - 0.5 * (nats / _DOUBT) ** 2
     weight = np.exp(score - score.max(axis=1, keepdims=True))
     variances: Floats = np.exp(2.0 * (weight @ nats) / weight.sum(axis=1)) * reference * reference
     return variances
@@ -70,7 +70,9 @@ def common_level(tried: Floats, sums: Floats, noise: float, variance: float) -> 
 def expected_spread(mean: float, noise: float) -> float:
     """Where the standard deviation between arms is expected before there is evidence.
 
-    Texts that say the same differ by 10 to 30 % in what they earn; where rewards go either way around 0 that says
-    nothing, and effects of 3 % of a reward's standard deviation are the smallest that a test of usual size can find.
+    Wider than what is usual (texts that say the same differ by 10 to 30 % in what they earn): an expectation that is
+    too small stops exploration before there is evidence, one that is too large costs little, as the spread is narrowed
+    when chances are computed (`Belief.patience`). Where rewards go either way around 0 their mean says nothing, and a
+    tenth of a reward's standard deviation takes its place.
     """
-    return math.sqrt((0.25 * mean) ** 2 + 0.03**2 * noise)
+    return math.sqrt((0.7 * mean) ** 2 + 0.1**2 * noise)

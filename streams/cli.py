@@ -16,6 +16,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from streams.cli_copy import copy_app
+from streams.cli_evaluate import evaluate
 from streams.cli_models import models_app
 from streams.failure import WRONG_USE, Failure
 from streams.flags import (
@@ -53,6 +54,7 @@ topics_app = typer.Typer(
 app.add_typer(topics_app, name="topics")
 app.add_typer(copy_app, name="copy")
 app.add_typer(models_app, name="models")
+app.command(epilog="Example: decisioning evaluate --log examples.jsonl --policy uniform --policy thompson")(evaluate)
 
 
 @app.callback()

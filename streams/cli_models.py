@@ -104,28 +104,35 @@ def rollback(
     _use("rollback", model, to, by, reason, kafka, topic_prefix, age_ms)
 
 
-@models_app.command(
-    epilog="Example: decisioning models promote cart-abandonment/subject 5120 --force --reason 'judged'"
-)
+@models_app.command(epilog="Example: decisioning models promote cart-abandonment/subject 5120 --config campaigns.yaml")
 def promote(
     model: ModelArgument,
     version: VersionArgument,
-    force: Annotated[bool, typer.Option("--force", help="Without a judgement of it; needs --reason.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Whatever the log says; needs --reason.")] = False,
     by: ByFlag = None,
     reason: ReasonFlag = "",
+    config: ConfigFlag = None,
     kafka: KafkaFlag = None,
     topic_prefix: PrefixFlag = None,
 ) -> None:
-    """Have all workers use a version that is judged to be better than the one in use.
+    """Have all workers use a version if the log shows that it is better than what was done since.
 
-    It stays so until unpin; learning goes on meanwhile.
+    It stays so until unpin; learning goes on meanwhile. Exit 1 where the log does not show it.
     """
-    if not force or not reason.strip():
-        raise Failure(
-            f"nothing has judged version {version} of {model}; judge it by `decisioning evaluate`, then give --force"
-            " and say in --reason what you saw"
-        )
-    _use("promote", model, version, by, reason, kafka, topic_prefix)
+    from streams.judging import judged
+    from streams.pinning import Wanted, use
+
+    settings = settings_of(config=config, kafka=kafka, topic_prefix=topic_prefix)
+    wanted = Wanted("promote", model, version, by or getpass.getuser(), reason)
+    if force:
+        if not reason.strip():
+            raise Failure("--force: say in --reason why the log need not be asked", WRONG_USE)
+        use(settings, wanted)
+        return
+    if settings.config is None:
+        raise Failure(f"the rule of {model} is in its configuration; give --config FILE, or --force", WRONG_USE)
+    loaded = config_of(settings.config)
+    use(settings, wanted, lambda cluster, *snapshot: judged(cluster, loaded, *snapshot))
 
 
 def _use(

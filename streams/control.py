@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from streams.settings import Settings
 
 TEXT_CHARACTERS: Final = 500
-TIMEOUT_S: Final = 60.0
+TIMEOUT_S: Final = 120.0  # looking through a long model-history takes a while
 
 T = TypeVar("T")
 

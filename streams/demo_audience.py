@@ -1,4 +1,4 @@
-"""The people of the demo who are written to: which subject makes them buy, which the worker has to find out."""
+"""The people of the demo who are written to: which subject they answer to, which the worker has to find out."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from decisioning.simulate import Simulated
 CAMPAIGN: Final = "cart-abandonment"
 SLOT: Final = "subject"
 CHANCES: Final = {"plain": 0.05, "named": 0.10, "question": 0.08, "gift": 0.30}
-"""Subject -> the share of those who read it that buy: the truth, which nobody tells the worker."""
+"""Subject -> the share of those who read it that click: the truth, which nobody tells the worker."""
 BEST: Final = max(CHANCES, key=CHANCES.__getitem__)
 EVEN: Final = sum(CHANCES.values()) / len(CHANCES)
 MOST_LIFT: Final = CHANCES[BEST] / EVEN - 1
-SOONEST_S: Final = 0.5
-LATEST_S: Final = 2.0
-REVENUE: Final = 59.0
+CLICKS: Final = {"email": "Email Link Clicked", "push": "Push Tapped"}
+SOONEST_S: Final = 0.1
+LATEST_S: Final = 0.6
 WINDOW: Final = 100  # messages that shares are of
 
 
@@ -34,7 +34,7 @@ class Audience:
         self.answered = 0
 
     def read(self, decision: dict[str, Any]) -> None:
-        """Take in a record of `decisions`; whoever is convinced will buy."""
+        """Take in a record of `decisions`; whoever likes the subject will click."""
         if decision["campaign"] != CAMPAIGN:
             return
         identity = decision["decision_id"]
@@ -47,8 +47,8 @@ class Audience:
             "type": "track",
             "messageId": f"answer-{identity}",
             "userId": decision["user_id"],
-            "event": "Order Completed",
-            "properties": {"order_id": f"o-{identity}", "revenue": REVENUE, "decision_id": identity},
+            "event": CLICKS[decision["channel"]],
+            "properties": {"decision_id": identity},
             "timestamp": at,
             "receivedAt": at,
         }
@@ -56,12 +56,12 @@ class Audience:
         heapq.heappush(self._coming, (due_s, answer))
 
     def due(self) -> list[Simulated]:
-        """The orders that are placed by now."""
-        now_s, placed = time.time(), []
+        """The clicks that have come by now."""
+        now_s, come = time.time(), []
         while self._coming and self._coming[0][0] <= now_s:
-            placed.append(heapq.heappop(self._coming)[1])
-        self.answered += len(placed)
-        return placed
+            come.append(heapq.heappop(self._coming)[1])
+        self.answered += len(come)
+        return come
 
 
 class Mix:
@@ -89,7 +89,7 @@ def share(subjects: list[str]) -> float | None:
 
 
 def lift(subjects: list[str]) -> float | None:
-    """How many more buy than if every subject had been sent equally often: 0.5 is half as many again; None of none."""
+    """How many more click than with every subject sent equally often: 0.5 is half as many again; None of none."""
     if not subjects:
         return None
     return sum(CHANCES.get(subject, 0.0) for subject in subjects) / len(subjects) / EVEN - 1

@@ -183,7 +183,7 @@ def _lesson(tally: Tally) -> str:
         return f"Too little was sent to show learning: {len(latest)} messages with a choice of subjects."
     return (
         f"Learning: of the first {WINDOW} messages {_percent(share(first))} had the subject that works best, '{BEST}'; "
-        f"of the last {WINDOW} {_percent(share(latest))}. So {_percent(lift(latest))} more of their readers buy than "
+        f"of the last {WINDOW} {_percent(share(latest))}. So {_percent(lift(latest))} more of their readers click than "
         f"with an even split of the {len(CHANCES)} subjects; with '{BEST}' alone it would be {_percent(MOST_LIFT)}."
     )
 

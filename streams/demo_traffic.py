@@ -155,13 +155,13 @@ class Reader(threading.Thread):
 
     Parameters
     ----------
-    order
-        Publishes what somebody buys.
+    publish
+        Takes what the audience does.
     """
 
-    def __init__(self, kafka: str, order: Callable[[simulate.Simulated], None]) -> None:
+    def __init__(self, kafka: str, publish: Callable[[simulate.Simulated], None]) -> None:
         super().__init__(name="reader", daemon=True)
-        self._order = order
+        self._publish = publish
         self._audience = Audience()
         from confluent_kafka import Consumer, TopicPartition  # noqa: PLC0415 - an extra
 
@@ -181,7 +181,7 @@ class Reader(threading.Thread):
             for message in self._consumer.consume(CONSUMED, POLL_S):
                 self._count(message)
             for answer in self._audience.due():
-                self._order(answer)
+                self._publish(answer)
         self._consumer.close()
 
     def _count(self, message: Any) -> None:

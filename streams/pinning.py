@@ -7,8 +7,9 @@ version, and workers need to follow one topic only.
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import typer
@@ -26,10 +27,16 @@ from streams.snapshots import INTERNAL, PINNED, kept_versions, latest_of
 from streams.tables import settings_told
 
 if TYPE_CHECKING:
+    from bandits.gate import Verdict
+    from streams.kafka import Cluster
     from streams.settings import Settings
 
 TOPICS: Final = ("control", "models", "model-history", "decision-log")
 NAMED_VERSIONS: Final = 5  # in an error
+
+
+Judge = Callable[["Cluster", str, int, bytes], Awaitable["Verdict"]]
+"""(Kafka, model, version, snapshot) -> whether it may be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +59,28 @@ class Wanted:
     age_ms: int = 0
 
 
-def use(settings: Settings, wanted: Wanted) -> None:
+def use(settings: Settings, wanted: Wanted, judge: Judge | None = None) -> None:
     """Have all workers use a version of a model, and say so; where it is so already, only say so.
+
+    Parameters
+    ----------
+    judge
+        Says whether that version may be used; None: nobody has to be asked.
 
     Raises
     ------
     Failure
-        There is no such model or version, or Kafka does not answer.
+        There is no such model or version, it is judged not to be better, or Kafka does not answer.
     """
     checked_words(by=wanted.by, reason=wanted.reason)
     if "/" not in wanted.model.strip("/") or not wanted.model.isprintable():
         raise Failure(
             f"{wanted.model!r} is no model; its name is <campaign>/<choice>, see: decisioning models list", WRONG_USE
         )
-    typer.echo(carried_out(settings, TOPICS, lambda session: _used(session, wanted)))
+    typer.echo(carried_out(settings, TOPICS, lambda session: _used(session, wanted, judge)))
 
 
-async def _used(session: Session, wanted: Wanted) -> str:
+async def _used(session: Session, wanted: Wanted, judge: Judge | None) -> str:
     model = wanted.model
     before = (await settings_told(session.cluster)).pins.get(model)
     if wanted.action == "unpin":
@@ -80,8 +92,17 @@ async def _used(session: Session, wanted: Wanted) -> str:
     if before is not None and before.version == version:
         return f"{model}: version {version} already, since {before.at}, by {before.by}"
     _check(model, version, value)
+    why = ""
+    if judge is not None:
+        verdict = await judge(session.cluster, model, version, value)
+        if not verdict.allowed:
+            raise Failure(
+                f"version {version} of {model} is not promoted: {verdict.why}; --force and --reason override it"
+            )
+        why = f"; {verdict.why}"
+        wanted = replace(wanted, reason=wanted.reason or verdict.why)
     await _say(session, wanted, version, value)
-    return f"{model}: version {version}"
+    return f"{model}: version {version}{why}"
 
 
 async def _found(session: Session, wanted: Wanted) -> tuple[int, bytes]:

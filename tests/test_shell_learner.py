@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,15 +14,17 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from decisioning.learning import learner_of
 from streams import topics
 from streams.app import SystemClock
+from streams.cli import main
 from streams.kafka import Cluster
 from streams.learner import POSITION_KEY, Learning
 from streams.metrics import Metrics
 from streams.seams import FencedError, UnknownOutcomeError
 from streams.settings import Settings
 from streams.snapshots import EXAMPLES, SnapshotLog, kept_versions, latest_of
-from tests.learning_world import PLANS, folded, history
+from tests.learning_world import PLANS, example, folded, history
 from tests.shell_world import Crash
 from tests.test_shell_kafka import Deaths, Dying
+from tests.test_shell_worker import CONFIG
 
 PIECE = 25
 
@@ -143,3 +147,54 @@ def test_a_former_learner_is_fenced(kafka: str, topic_prefix: str) -> None:
         await world.check()
 
     scenario(kafka, topic_prefix, steps)
+
+
+def logged_decision(number: int, arm: str) -> bytes:
+    """What is read of a record of `decision-log`."""
+    arms = {"subject": {"plain": 0.5, "offer": 0.5}}
+    record = {"decision_id": f"d{number}", "campaign": "cart", "action": "send", "variants": {"subject": arm}}
+    return json.dumps(record | {"arms": arms}, separators=(",", ":")).encode()
+
+
+def test_only_what_the_log_shows_to_be_better_is_promoted(
+    kafka: str, topic_prefix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By decisions after a version: one that learned what is bought is promoted, one that knew nothing is not."""
+    versions: list[int] = []
+
+    async def steps(world: World) -> None:
+        async def send(topic: str, value: bytes) -> None:
+            await world.producer.send(world.settings.topic(topic), value, b"cart", 0)
+
+        for round_number in range(3):
+            for number in range(200 * round_number, 200 * round_number + (600 if round_number == 2 else 200)):
+                arm = ("plain", "offer")[number % 2]
+                await send(EXAMPLES, example(number, "cart/subject", arm))
+                await send("decision-log", logged_decision(number, arm))
+                if round_number and arm == "offer":
+                    await send(EXAMPLES, example(number, "cart/subject", arm, 1.0, late=True))
+            await world.producer.flush()
+            if round_number < 2:
+                await world.live()
+        versions.extend([one.version async for one in kept_versions(world.cluster, "cart/subject")])
+
+    scenario(kafka, topic_prefix, steps)
+    ignorant, learned = versions
+    (tmp_path / "campaigns.yaml").write_text(CONFIG.replace("uniform", "thompson, explore: 0.1"))
+
+    def promote(*words: str) -> tuple[int, str]:
+        where = ("--kafka", kafka, "--topic-prefix", topic_prefix)
+        with pytest.raises(SystemExit) as ended:
+            main(["models", "promote", "cart/subject", *words, *where])
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out + said.err
+
+    config = ("--config", str(tmp_path / "campaigns.yaml"))
+    code, words = promote(str(ignorant), *config)
+    assert (code, "is not promoted" in words, words.count("\n")) == (1, True, 1)
+    code, words = promote(str(learned), *config)
+    assert code == 0, words
+    assert words.startswith(f"cart/subject: version {learned}; ")
+    assert "+0.45" in words
+    assert promote(str(ignorant), "--force")[0] == 2
+    assert promote(str(ignorant), "--force", "--reason", "a test")[0] == 0
