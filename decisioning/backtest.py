@@ -113,7 +113,7 @@ def run(
     held = memory or Memory()
     clock_ms = 0
     offset = 0
-    for offset, (value, arrived_ms) in enumerate(_timed(lines)):
+    for offset, (value, arrived_ms) in enumerate(timed(lines)):
         yield from _fire_before(engine, held, arrived_ms, offset, learning)
         clock_ms = max(clock_ms, arrived_ms)
         batch = engine.decode([Line(offset, value, clock_ms)])
@@ -141,7 +141,7 @@ def _step(engine: Engine, held: Memory, batch: Batch, now_ms: int, learning: Lea
     return effects
 
 
-def _timed(lines: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
+def timed(lines: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
     """Lines with the clock at their arrival; those before the first time known arrive at that time."""
     clock_ms: int | None = None
     waiting: list[bytes] = []

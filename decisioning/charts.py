@@ -1,10 +1,13 @@
-"""Two kinds of charts as inline SVG: bars of parts, and columns over time. Colours are the page's, by class."""
+"""Charts as inline SVG: bars of parts, columns and bands over time. Colours are the page's, by class."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+
+from bandits.lift import Interval
 
 WIDTH = 720  # of the drawing's own units; the page scales it
 _LABEL, _NUMBER, _ROW, _BAR = 190, 70, 26, 16
@@ -13,6 +16,8 @@ _GAP = 2
 _MOST_CHARACTERS = 28
 _HALF = 17  # of a label's width
 _LABELS = 12  # under columns; more would touch
+_MOST_BAND = 2.0  # times as wide as the last interval may an earlier one be drawn
+_LINE = 13  # height of a text
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,46 @@ def columns(title: str, values: Sequence[tuple[str, int]]) -> str:
         if place % every == 0:
             drawn.append(f'<text x="{middle:.1f}" y="{_HEIGHT - 5}" {_anchor(middle)}>{escape(label)}</text>')
     return _svg(title, _HEIGHT, drawn)
+
+
+def band(title: str, points: Sequence[tuple[str, Interval]], unit: Callable[[float], str]) -> str:
+    """Intervals from left to right around a line at 0, labelled as often as there is room; the last is in numbers.
+
+    Early intervals can be many times as wide as the last one: what is off the drawing is cut.
+    """
+    _, last = points[-1]
+    most = _MOST_BAND * max(abs(last.low), abs(last.high), 1e-12)
+    room = _HEIGHT - _AXIS - 2 * _ABOVE
+    step = (WIDTH - _NUMBER) / max(1, len(points) - 1)
+
+    def place(index: int, value: float) -> str:
+        cut = max(-most, min(most, value))
+        return f"{index * step:.1f},{_ABOVE + room * (most - cut) / (2 * most):.1f}"
+
+    upper = [place(index, interval.high) for index, (_, interval) in enumerate(points)]
+    lower = [place(index, interval.low) for index, (_, interval) in enumerate(points)]
+    middle = [place(index, interval.mid) for index, (_, interval) in enumerate(points) if math.isfinite(interval.mid)]
+    drawn = [
+        f'<polygon class="send" opacity="0.25" points="{" ".join([*upper, *reversed(lower)])}"/>',
+        f'<polyline class="middle" points="{" ".join(middle)}"/>',
+        f'<line class="axis" x1="0" x2="{WIDTH - _NUMBER}" y1="{_ABOVE + room / 2:.1f}" y2="{_ABOVE + room / 2:.1f}"/>',
+    ]
+    tops = _apart([float(place(0, value).split(",")[1]) for value in (last.high, last.mid, last.low)])
+    for value, top in zip((last.high, last.mid, last.low), tops, strict=True):
+        drawn.append(f'<text class="number" x="{WIDTH - _NUMBER + 6}" y="{top + 4:.1f}">{escape(unit(value))}</text>')
+    every = -(-len(points) // (_LABELS - 2))
+    for index, (label, _) in enumerate(points):
+        if index % every == 0:
+            drawn.append(
+                f'<text x="{index * step:.1f}" y="{_HEIGHT - 5}" {_anchor(index * step)}>{escape(label)}</text>'
+            )
+    return _svg(title, _HEIGHT, drawn)
+
+
+def _apart(tops: list[float]) -> list[float]:
+    """Three heights from top to bottom, the outer ones moved where the texts would touch."""
+    first, middle, last = tops
+    return [min(first, middle - _LINE), middle, max(last, middle + _LINE)]
 
 
 def _anchor(middle: float) -> str:

@@ -13,9 +13,11 @@ from html import escape
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from decisioning.charts import Bar, bars, columns
+from decisioning.charts import Bar, band, bars, columns
 from decisioning.config import Config
 from decisioning.effects import DeadLetter
+from decisioning.lift import COLUMNS as LIFT_COLUMNS
+from decisioning.lift import TITLES, Comparison, Measured, amount, cells
 from decisioning.localtime import resolve_zone
 from decisioning.wording import reason_in_words
 
@@ -43,6 +45,7 @@ svg{display:block;width:100%;height:auto}
 svg text{fill:var(--soft);font:12px system-ui,sans-serif}
 svg .number{fill:var(--ink);font-variant-numeric:tabular-nums}
 svg .axis{stroke:var(--line)}
+svg .middle{fill:none;stroke:var(--send);stroke-width:2}
 .send{fill:var(--send);color:var(--send)}
 .suppress{fill:var(--suppress);color:var(--suppress)}
 .holdout{fill:var(--holdout);color:var(--holdout)}
@@ -103,7 +106,7 @@ class Report:
         self.written_to.add(record["user_id"])
         self.waited += bool(record["reasons"])
 
-    def page(self, config_name: str, events_name: str, events: int) -> str:
+    def page(self, config_name: str, events_name: str, events: int, lifts: Sequence[Comparison] = ()) -> str:
         """The page.
 
         Parameters
@@ -112,6 +115,8 @@ class Report:
             What was played and on what, as the reader knows them.
         events
             How many events were taken in.
+        lifts
+            Treatment against holdout, of the campaigns that have one.
         """
         title = f"What {config_name} would have done"
         parts = [
@@ -119,6 +124,7 @@ class Report:
             f"<p>On the events of {escape(events_name)}: {self._span()}. Configuration {self.config.version_hash}.</p>",
             self._totals(events),
             *self._charts(),
+            *(self._lift(one) for one in lifts),
             self._table(),
             self._notes(),
         ]
@@ -170,6 +176,30 @@ class Report:
             _figure(f"Sent by hour of the day, {self.config.timezone}", columns("Sent by hour of the day", clock)),
             _figure("Why not sent", bars("Why not sent", by_reason[:MAX_ROWS])) if by_reason else "",
         ]
+
+    def _lift(self, one: Comparison) -> str:
+        """What a campaign did, and how sure that was over time."""
+        parts = [f"<h2>Treatment against holdout: {escape(one.name)}</h2>"]
+        parts += [f"<p>{escape(sentence)}</p>" for sentence in one.warnings()]
+        rows = "".join(
+            f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells(each))}</tr>" for each in one.measured
+        )
+        head = "".join(f"<th>{name}</th>" for name in LIFT_COLUMNS)
+        parts.append(f'<div class="wide"><table><tr>{head}</tr>{rows}</table></div>')
+        for each in one.measured:
+            if not each.why_not and len(each.path) > 1:
+                parts += [
+                    f"<p>{escape(TITLES[each.metric])}: difference, as it was known by the day</p>",
+                    self._band(each),
+                ]
+        return "".join(parts)
+
+    def _band(self, each: Measured) -> str:
+        points = [
+            (datetime.fromtimestamp(at_ms / 1000, self.zone).date().isoformat()[5:], interval)
+            for at_ms, interval in each.path
+        ]
+        return band(TITLES[each.metric], points, lambda value: amount(each.metric, value, signed=True))
 
     def _campaigns(self) -> list[str]:
         """Those of the file in its order, also where they did nothing."""

@@ -15,8 +15,10 @@ import orjson
 import typer
 
 from decisioning import backtest
+from decisioning.cohorts import Cohorts, has_holdout
 from decisioning.effects import DeadLetter, Effects, Outgoing
 from decisioning.learning import Learning
+from decisioning.lift import Comparison, compare
 from decisioning.plan import plans_of
 from decisioning.propensities import labels_of
 from decisioning.report import Report
@@ -106,11 +108,15 @@ def backtest_file(
     """
     actions: Counter[str] = Counter()
     report = Report(config)
+    cohorts = Cohorts(config) if outputs.report is not None and has_holdout(config) else None
     learning = Learning(plans_of(config), labels_of(config)) if learns else None
     letters: list[DeadLetter] = []
     counted: Counter[str] = Counter()
+    held: list[bytes] = []
     with ExitStack() as files:
-        lines = files.enter_context(_reading(events))
+        lines = files.enter_context(reading(events))
+        if cohorts is not None and events == STANDARD:
+            lines = held = list(lines)  # standard input cannot be read again
         sinks = {
             output: files.enter_context(_writing(path))
             for output in ("decisions", "log", "examples")
@@ -124,10 +130,14 @@ def backtest_file(
             decided = [orjson.loads(record.value) for record in effects.log]
             actions.update(record["action"] for record in decided)
             report.add(decided, effects.dead_letters)
+            if cohorts is not None:
+                for record in decided:
+                    cohorts.decide(record)
             letters.extend(effects.dead_letters[: SHOWN_DEAD_LETTERS - len(letters)])
             counted.update(_totals(effects))
         if page is not None:
-            page.write(report.page(name, events.name, counted["events"]).encode())
+            lifts = _lifts(cohorts, events, held)
+            page.write(report.page(name, events.name, counted["events"], lifts).encode())
         if models is not None and learning is not None:
             models.writelines(snapshot + b"\n" for _, snapshot in sorted(learning.snapshots().items()))
     for letter in letters:
@@ -135,6 +145,18 @@ def backtest_file(
     # What was asked for on stdout stays alone there.
     on_stdout = STANDARD in (outputs.decisions, outputs.log, outputs.examples, outputs.report, outputs.models)
     typer.echo(_summary(actions, counted), err=on_stdout)
+
+
+def _lifts(cohorts: Cohorts | None, events: Path, held: list[bytes]) -> list[Comparison]:
+    """Treatment against holdout, from the decisions that were made and the events, read once more."""
+    if cohorts is None:
+        return []
+    if held:
+        cohorts.read(held)
+    else:
+        with reading(events) as lines:
+            cohorts.read(lines)
+    return [compare(cohort) for cohort in cohorts.cohorts()]
 
 
 def _is_same(path: Path, other: Path) -> bool:
@@ -176,7 +198,7 @@ def _writing(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[Iterable[bytes]]:
+def reading(path: Path, command: str = "backtest") -> Iterator[Iterable[bytes]]:
     """Lines of the file; with a progress bar if it is long and somebody watches."""
     if path == STANDARD:
         yield sys.stdin.buffer
@@ -185,20 +207,20 @@ def _reading(path: Path) -> Iterator[Iterable[bytes]]:
         with path.open("rb") as file:
             size_bytes = path.stat().st_size
             if size_bytes > PROGRESS_BYTES and sys.stderr.isatty():
-                yield _with_progress(file, size_bytes)
+                yield _with_progress(file, size_bytes, command)
             else:
                 yield file
     except OSError as error:
         raise unreadable(path, error) from None
 
 
-def _with_progress(file: BinaryIO, size_bytes: int) -> Iterator[bytes]:
+def _with_progress(file: BinaryIO, size_bytes: int, command: str) -> Iterator[bytes]:
     from rich.console import Console  # noqa: PLC0415 - only where there is a terminal to draw on
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
-    columns = (TextColumn("backtest"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    columns = (TextColumn(command), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("backtest", total=size_bytes)
+        task = progress.add_task(command, total=size_bytes)
         read_bytes = 0
         for line in file:
             read_bytes += len(line)

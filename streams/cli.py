@@ -17,6 +17,7 @@ import typer
 
 from streams.cli_copy import copy_app
 from streams.cli_evaluate import evaluate
+from streams.cli_lift import lift
 from streams.cli_models import models_app
 from streams.failure import WRONG_USE, Failure
 from streams.flags import (
@@ -55,6 +56,7 @@ app.add_typer(topics_app, name="topics")
 app.add_typer(copy_app, name="copy")
 app.add_typer(models_app, name="models")
 app.command(epilog="Example: decisioning evaluate --log examples.jsonl --policy uniform --policy thompson")(evaluate)
+app.command(epilog="Example: decisioning lift --config campaigns.yaml --log log.jsonl --events events.jsonl")(lift)
 
 
 @app.callback()

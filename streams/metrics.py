@@ -65,6 +65,8 @@ class Metrics:
         Histograms in seconds.
     lag_records, timers_pending, view_behind_steps
         Gauges of a partition; `forget` drops them when the partition leaves this worker.
+    lift, lift_mismatch
+        Gauges of a campaign, set by whoever learns from `examples`.
     fenced
         Counter: a newer owner took a partition from us.
     """
@@ -94,6 +96,20 @@ class Metrics:
         self.lag_records = self._gauge("lag_records", "Records of a partition not yet read.")
         self.timers_pending = self._gauge("timers_pending", "Timers of a partition that have not fired.")
         self.view_behind_steps = self._gauge("view_behind_steps", "Committed steps that Redis does not have yet.")
+        self.lift = Gauge(
+            "lift",
+            "Share of people who reached the goal, treatment minus holdout; low to high hold at 95 % over all looks.",
+            ("campaign", "bound"),
+            namespace=NAMESPACE,
+            registry=registry,
+        )
+        self.lift_mismatch = Gauge(
+            "lift_mismatch",
+            "1 where the sizes of treatment and holdout contradict the configured share: do not trust the lift.",
+            ("campaign",),
+            namespace=NAMESPACE,
+            registry=registry,
+        )
         self.fenced = Counter(
             "fenced_total",
             "Times a newer owner took a partition from us.",

@@ -21,6 +21,7 @@ COMMANDS = (
     "worker",
     "backtest",
     "explain",
+    "lift",
     "pause",
     "resume",
     "erase",
