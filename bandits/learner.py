@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -155,8 +154,6 @@ class Learner:
         reward = record.delta if record.correction else record.reward
         if reward is None:
             return "no_delta"
-        if not math.isfinite(reward):
-            return "reward_not_finite"
         known = record.policy in self._models
         if not known and (record.forget or len(self._models) >= MAX_POLICIES):
             return "nothing_to_forget" if record.forget else "too_many_policies"

@@ -91,8 +91,7 @@ class _Label:
         if offset >= self.version:
             self.clock_ms = max(self.clock_ms, _ms(record.at))
         reason = self._correct(record) if record.correction else self._add(record, x, offset)
-        if offset >= self.version:
-            self._mature()
+        self._mature()
         return reason
 
     def _correct(self, record: _Record) -> str | None:

@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from bandits.intervals import quantile
 from bandits.propensity_score import LIMIT, MEMBERS, Floats, sigmoid
 
 BINS: Final = 240
@@ -24,8 +25,6 @@ WORST: Final = 8.0
 ALPHA: Final = 0.01
 """Chance that a member that is no better is ever promoted, over all time and all challengers."""
 MIN_EXAMPLES: Final = 500
-TUNED_TO: Final = 2_000.0
-"""Examples at which the bound is tightest."""
 
 
 class Progress:
@@ -120,11 +119,10 @@ class Progress:
 
 
 def lower_bound(n: float, total: float, squares: float) -> float:
-    """Lower end of a one-sided confidence sequence for the mean of what was summed; it holds at all times at once.
+    """Lower end of a confidence sequence for the mean of what was summed; it holds at all times at once.
 
-    The asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas (2021), *Time-uniform central
-    limit theory and asymptotic confidence sequences*, Theorem 2.2 in its one-sided form, at level `ALPHA` shared by the
-    challengers. Below `MIN_EXAMPLES` it is minus infinity.
+    One side of `bandits.intervals`, at level `ALPHA` shared by the challengers. Below `MIN_EXAMPLES` it is minus
+    infinity.
 
     Examples
     --------
@@ -134,9 +132,6 @@ def lower_bound(n: float, total: float, squares: float) -> float:
     if n < MIN_EXAMPLES:
         return -math.inf
     level = ALPHA / (len(MEMBERS) - 1)
-    tuned = -2.0 * math.log(level)
-    rho2 = (tuned + math.log(tuned + 1.0)) / TUNED_TO
     mean = total / n
-    variance = max(squares / n - mean * mean, 0.0)
-    spread = 2.0 * (n * rho2 + 1.0) / (n * n * rho2) * math.log(1.0 + math.sqrt(n * rho2 + 1.0) / (2.0 * level))
-    return mean - math.sqrt(variance * spread)
+    error = math.sqrt(max(squares / n - mean * mean, 0.0) / n)
+    return mean - error * quantile(int(n), "always_valid", 2.0 * level)

@@ -244,9 +244,10 @@ class Decider:
 
         What only time stands against (quiet hours, full caps) may have room later; what else does is final.
         """
-        pending, window_ms = case.pending, case.plan.campaign.send_time.within_ms
-        full = any(code.startswith("frequency_cap:") for code in verdict.reasons)
-        if not window_ms or pending.chosen is not None or (verdict.reasons and not full):
+        pending = case.pending
+        if not case.plan.campaign.send_time.within_ms or pending.chosen is not None:
+            return False
+        if verdict.reasons and not any(code.startswith("frequency_cap:") for code in verdict.reasons):
             return False
         if not choose_group(Choices(), case):  # whoever is held out waits for nothing
             return False

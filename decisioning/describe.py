@@ -60,7 +60,7 @@ def _general(config: Config) -> Iterator[str]:
         yield f"{whom} is sent where {rule.when} (rule {rule.name})."
     if config.propensity is not None:
         said = (_PREDICTED[label] for label in config.propensity.labels)
-        yield f"Of everybody who agrees to personalization is learned how likely they are {_listed(said, 'or')}."
+        yield f"It is learned how likely everybody who agrees to personalization is {_listed(said, 'or')}."
     if config.guardrails.banned:
         yield f"No text may say {_listed((repr(word) for word in config.guardrails.banned), 'or')}."
     for slot, most in config.guardrails.max_length.items():

@@ -145,7 +145,7 @@ class Advice:
 
     def probabilities(self, choice: str, arms: Sequence[str]) -> dict[str, float] | None:
         """Probability of each eligible arm of a choice; None where nothing was learned or there is no choice."""
-        learned = self._asked(choice, arms)
+        learned = self._asked(choice, arms) if self.models else None
         ready = None if learned is None else learned.ready(self.plan.spec)
         if learned is None or not isinstance(ready, ReadyPolicy):
             return None
@@ -171,7 +171,7 @@ class Advice:
 
     def _asked(self, choice: str, arms: Sequence[str]) -> Learned | None:
         """The model that has something to say about a choice."""
-        if len(arms) == 1 or not self.models or self.plan.spec.algorithm == "uniform":
+        if len(arms) == 1 or self.plan.spec.algorithm == "uniform":
             return None
         learned = self.models.of(f"{self.plan.id}/{choice}")
         return learned if learned is not None and learned.outcomes else None

@@ -58,6 +58,7 @@ class Plan:
     worth: dict[str, Worth]  # by name of the event; a goal's own is its factor
     penalties: dict[str, float]  # by reason code of a suppression
     spec: PolicySpec
+    credited_ms: int  # how long after a message an outcome that does not name it is credited to it; 0: nothing ever is
 
     @property
     def id(self) -> str:
@@ -69,14 +70,6 @@ class Plan:
         """Names of all events that mean something to the campaign."""
         timing = self.timing
         return self.triggers | timing.restart_on | timing.cancel_on | timing.goals | self.worth.keys()
-
-    @property
-    def credited_ms(self) -> int:
-        """How long after a message an outcome that does not name it is credited to it; 0: nothing ever is."""
-        windows = [worth.within_ms for worth in self.worth.values()]
-        windows += [self.goal.within_ms] if self.goal else []
-        windows += [FELT_MS] if self.penalties else []
-        return max(windows, default=0)
 
     @property
     def marketing(self) -> bool:
@@ -126,7 +119,12 @@ def value_at(path: Path | None, body: dict[str, Any], default: float) -> float:
 
 
 def _plan(config: Config, campaign: Campaign) -> Plan:
-    trigger = campaign.trigger
+    trigger, goal, policy = campaign.trigger, campaign.goal, campaign.policy
+    penalties = {code: cost for code, cost in policy.penalties.model_dump().items() if cost}
+    worth = {
+        one.event: Worth(one.weight, one.within_ms or (goal.within_ms if goal else FELT_MS)) for one in policy.rewards
+    }
+    windows = [one.within_ms for one in worth.values()] + [FELT_MS] * bool(penalties)
     return Plan(
         campaign=campaign,
         timing=Timing(
@@ -134,7 +132,7 @@ def _plan(config: Config, campaign: Campaign) -> Plan:
             trigger.max_wait_ms,
             frozenset(trigger.restart_on),
             frozenset(trigger.cancel_on),
-            frozenset(campaign.goal.events if campaign.goal else ()),
+            frozenset(goal.events if goal else ()),
             "" if trigger.per is None else str(trigger.per),
         ),
         triggers=frozenset(trigger.events),
@@ -159,12 +157,10 @@ def _plan(config: Config, campaign: Campaign) -> Plan:
             )
             for slot, variants in campaign.variants.items()
         },
-        worth={
-            worth.event: Worth(worth.weight, worth.within_ms or (campaign.goal.within_ms if campaign.goal else FELT_MS))
-            for worth in campaign.policy.rewards
-        },
-        spec=_spec(campaign.policy),
-        penalties={code: cost for code, cost in campaign.policy.penalties.model_dump().items() if cost},
+        worth=worth,
+        spec=_spec(policy),
+        penalties=penalties,
+        credited_ms=max([*windows, goal.within_ms if goal else 0]),
     )
 
 

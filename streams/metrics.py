@@ -97,14 +97,22 @@ class Metrics:
         self.timers_pending = self._gauge("timers_pending", "Timers of a partition that have not fired.")
         self.view_behind_steps = self._gauge("view_behind_steps", "Committed steps that Redis does not have yet.")
         self.lift = self._gauge(
-            "lift", "Conversion, treatment minus holdout; low to high hold at 95 % over all looks.", "campaign", "bound"
+            "lift",
+            "Share of people who reached the goal, treatment minus holdout; low to high hold at 95 % over all looks.",
+            "campaign",
+            "bound",
         )
         self.lift_mismatch = self._gauge(
-            "lift_mismatch", "1 where the groups' sizes contradict the share: do not trust the lift.", "campaign"
+            "lift_mismatch",
+            "1 where the sizes of treatment and holdout contradict the configured share: do not trust the lift.",
+            "campaign",
         )
-        self.fenced = Counter(
-            "fenced_total", "Times a newer owner took a partition from us.", namespace=NAMESPACE, registry=registry
-        )
+        self.fenced = self._counter("fenced_total", "Times a newer owner took a partition from us.")
+        self._of_learning()
+        for stage in STAGES:
+            self.batch_seconds.labels(stage)  # a stage that never ran shows as 0, not as absent
+
+    def _of_learning(self) -> None:
         self.model_version = self._gauge("model_version", "Version of a model that this worker decides with.", "model")
         self.policy_entropy = self._gauge(
             "policy_entropy", "Bits of the choice between all arms for a person of whom nothing is known.", "policy"
@@ -113,37 +121,23 @@ class Metrics:
             "model_logloss", "Log-loss of a propensity model on examples it had not learned yet.", "model"
         )
         self.drift = self._counter("drift", "Alarms that a propensity model predicts worse than it did.", "model")
-        self.snapshots_refused = Counter(
-            "snapshots_refused",
-            "Snapshots that cannot be used, by who had to: the last good one stays.",
-            ("by",),
-            namespace=NAMESPACE,
-            registry=registry,
+        self.snapshots_refused = self._counter(
+            "snapshots_refused", "Snapshots that cannot be used, by who had to: the last good one stays.", "by"
         )
         self.snapshot_prepare_seconds = self._histogram(
             "snapshot_prepare_seconds", "Time to make a snapshot ready, beside the main loop.", (), STAGE_BUCKETS_S
         )
-        self.examples_learned = Counter(
-            "examples_learned", "Examples and corrections learned from.", namespace=NAMESPACE, registry=registry
-        )
+        self.examples_learned = self._counter("examples_learned", "Examples and corrections learned from.")
         self.examples_refused = self._counter("examples_refused", "Examples not learned from.", "reason")
-        self.snapshots_published = Counter(
-            "snapshots_published", "Snapshots published to models.", namespace=NAMESPACE, registry=registry
-        )
-        self.learner_lag_records = Gauge(
-            "learner_lag_records",
-            "Examples not yet learned from; 0 where another worker learns.",
-            namespace=NAMESPACE,
-            registry=registry,
-        )
-        for stage in STAGES:
-            self.batch_seconds.labels(stage)  # a stage that never ran shows as 0, not as absent
+        self.snapshots_published = self._counter("snapshots_published", "Snapshots published to models.")
+        text = "Examples not yet learned from; 0 where another worker learns."
+        self.learner_lag_records = Gauge("learner_lag_records", text, namespace=NAMESPACE, registry=self.registry)
 
     def _histogram(self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
         return Histogram(name, text, labels, namespace=NAMESPACE, buckets=buckets, registry=self.registry)
 
-    def _counter(self, name: str, text: str, label: str) -> Counter:
-        return Counter(name, text, (label,), namespace=NAMESPACE, registry=self.registry)
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, namespace=NAMESPACE, registry=self.registry)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(name, text, labels or ("partition",), namespace=NAMESPACE, registry=self.registry)

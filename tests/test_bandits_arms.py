@@ -107,10 +107,12 @@ def test_what_is_forgotten_was_never_learned() -> None:
     for arm, x, reward, at_s, key in found[150:]:
         all_of_them.correct(arm, x, 2.5, at_s, key)
         all_of_them.forget(arm, x, reward + 2.5, at_s, key)
-    spec = PolicySpec(horizon=1000)
+    spec = PolicySpec("softmax", horizon=1000)
     kept.learn("a", np.zeros(4), 0.0, 2e9, 0)  # so that both know the same latest time
     all_of_them.learn("a", np.zeros(4), 0.0, 2e9, 0)
     assert np.allclose(asked(all_of_them.ready(spec), 4), asked(kept.ready(spec), 4), atol=1e-9)
+    for arm, (tried, mean) in kept.tried().items():
+        assert all_of_them.tried()[arm] == pytest.approx((tried, mean), rel=1e-9)
 
 
 def test_ages_halve_exactly_whatever_the_order_of_times() -> None:

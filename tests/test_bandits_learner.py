@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from bandits import learner as learner_module
+from bandits.arms import ArmModel
 from bandits.learner import Learner, key_of
 from bandits.policy import Floats
 from bandits.snapshot import MAX_SNAPSHOT_BYTES, Snapshot, SnapshotError, decode, encode
@@ -89,12 +90,27 @@ def test_resuming_anywhere_ends_in_the_same_bytes(stop: int) -> None:
 
 
 def test_a_record_taken_twice_counts_once() -> None:
-    """Offsets already seen change nothing."""
-    records = log(30)
+    """Offsets already seen change nothing, and what is wrong with one is counted once."""
+    records = [*log(30), b"{"]
     once, twice = fold(made(), records), fold(made(), records)
     fold(twice, records)
     assert once.snapshots() == twice.snapshots()
     assert once.learned == twice.learned
+    assert once.refused == twice.refused
+
+
+def test_an_outcome_weighs_as_its_example_does() -> None:
+    """A correction that came ten half-lives later has the weight of `sent_at`, as if it had come at once."""
+    late, soon = made(), made()
+    first, last = "2026-11-01T08:00:00Z", "2026-11-11T08:00:00Z"
+    fold(late, [record(1, policy="sale/subject", arm="a", at=first)])
+    fold(soon, [record(1, policy="sale/subject", arm="a", at=first, reward=1.0)])
+    late.take(record(1, policy="sale/subject", arm="a", at=last, sent_at=first, correction=True, delta=1.0), 1)
+    for learner in (late, soon):
+        learner.take(record(2, policy="sale/subject", arm="b", at=last), 2)
+        model = learner.model("sale/subject")
+        assert isinstance(model, ArmModel)
+        assert model.tried() == {"a": (pytest.approx(2.0**-10), pytest.approx(1.0)), "b": (1.0, 0.0)}
 
 
 def test_snapshots_are_those_that_changed() -> None:

@@ -96,6 +96,17 @@ def test_arms_that_are_alike_have_the_same_probability(algorithm: str) -> None:
         assert p[1] != p[0] or algorithm in {"uniform", "epsilon_greedy", "beta_bernoulli"}
 
 
+@pytest.mark.parametrize("count", [2, 3, 7, 13])
+def test_neither_order_nor_sameness_hangs_on_how_products_round(algorithm: str, count: int) -> None:
+    """Each of some rows of 17 features twice, in another order: products of matrices round by place, answers do not."""
+    policy, x = taught(algorithm, dim=17, horizon=10_000), rows(count, 17, seed=8)
+    twice = np.concatenate([x, x, x[:1]])
+    p = policy.probabilities(twice)
+    assert np.array_equal(p[1:count], p[count + 1 : 2 * count])
+    order = np.random.default_rng(9).permutation(len(twice))
+    assert np.array_equal(policy.probabilities(twice[order]), p[order])
+
+
 def test_a_batch_of_decisions_is_its_decisions(algorithm: str) -> None:
     """`probabilities_of` gives for each decision what `probabilities` gives for it alone."""
     policy, x = taught(algorithm), rows(60 * 5).reshape(60, 5, 4)
@@ -288,6 +299,19 @@ def test_pieces_are_as_good_as_one_batch(algorithm: str) -> None:
         one = slice(index, index + 1)
         parts.learn(x[one], reward[one], weight[one], at_s[one])
     assert np.allclose(asked(parts), asked(whole), atol=EXACT)
+
+
+@pytest.mark.parametrize("algorithm", LEARNING)
+def test_the_order_of_outcomes_of_different_worth_does_not_matter(algorithm: str) -> None:
+    """Of arms that are names, with outcomes worth 50 and 1: the largest first or last, together or apart."""
+    x, reward = np.eye(2)[np.arange(200) % 2], np.where(np.arange(200) % 7 == 0, 50.0, np.arange(200) % 3 == 0)
+    found = []
+    for order in (np.arange(200), np.argsort(reward, kind="stable"), np.argsort(-reward, kind="stable")):
+        policy = made(algorithm, 2)
+        for piece in np.array_split(order, 200):
+            policy.learn(x[piece], reward[piece])
+        found.append(policy.probabilities(np.eye(2)))
+    assert np.allclose(found, found[0], atol=EXACT)
 
 
 @pytest.mark.parametrize("algorithm", LEARNING)

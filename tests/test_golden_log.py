@@ -17,8 +17,11 @@ import pytest
 from decisioning import backtest
 from decisioning.config import load
 from decisioning.explain import IncompleteError, explain
+from decisioning.learning import Learning
+from decisioning.plan import plans_of
 
 SHOP = Path(__file__).parent / "golden" / "shop"
+LEARNED = SHOP / "learned.jsonl"
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +149,29 @@ def test_no_damage_to_a_record_is_an_error_of_the_program(records: dict[str, dic
                 said.add(str(error))
     assert said
     assert all(line.isprintable() for line in said)
+
+
+def learned() -> list[dict[str, Any]]:
+    """Of the same hour, decided by what was learned on the way: what each decision was drawn from."""
+    config = load((SHOP / "config.yaml").read_text().replace("algorithm: uniform", "algorithm: thompson"))
+    with (SHOP / "events.jsonl").open("rb") as lines:
+        steps = backtest.run(config, lines, learning=Learning(plans_of(config)))
+        log = [orjson.loads(record.value) for effects in steps for record in effects.log]
+    told = ("decision_id", "channel", "variants", "model_versions", "arms")
+    return [{name: entry[name] for name in told} for entry in log if entry["action"] == "send"]
+
+
+def test_what_is_learned_in_the_recorded_hour_comes_out_as_recorded() -> None:
+    """To 1e-6: the last digits are the processor's. `python -m tests.test_golden_log` records it anew."""
+    recorded = [orjson.loads(line) for line in LEARNED.read_bytes().splitlines()]
+    found = learned()
+    assert any(entry["model_versions"] for entry in found)
+    for entry, expected in zip(found, recorded, strict=True):
+        for choice, arms in expected.pop("arms").items():
+            assert entry["arms"][choice] == pytest.approx(arms, abs=1e-6)
+        del entry["arms"]
+        assert entry == expected
+
+
+if __name__ == "__main__":
+    LEARNED.write_bytes(b"".join(orjson.dumps(entry) + b"\n" for entry in learned()))

@@ -14,10 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bandits.arms import ArmModel
+from bandits.linear import LinearModel
 from bandits.ready import ReadyPolicy
 from bandits.snapshot import SnapshotError
-from decisioning import backtest, contexts
+from decisioning import backtest, contexts, slots
 from decisioning.config import Config
+from decisioning.effects import Outgoing
 from decisioning.explain import explain
 from decisioning.learning import Learned, Learning, learner_of
 from decisioning.plan import plans_of
@@ -248,6 +250,75 @@ def test_what_is_forgotten_was_never_learned(seed: int, whom: int) -> None:
     _, found = _folded([*everybody, forget])
     _, expected = _folded(others)
     assert found == pytest.approx(expected, abs=1e-9)
+
+
+def _record(number: int, reward: float = 0.0, policy: str = "cart/subject", **more: Any) -> bytes:
+    record = {"schema": 1, "decision_id": f"d{number}", "policy": policy, "arm": "a", "propensity": 0.5}
+    record |= {"context": {"slot_09": 1.0}, "reward": reward, "correction": False, "at": at("09:00")}
+    return orjson.dumps(record | more)
+
+
+def _correction(number: int, delta: float, policy: str = "cart/subject", **more: Any) -> bytes:
+    return _record(number, delta, policy, correction=True, delta=delta, sent_at=at("09:00"), **more)
+
+
+def test_an_outcome_is_a_correction_by_something() -> None:
+    """Not what a message cost, not an order worth nothing, not what is taken back."""
+    learner = learner_of(plans_of(setup()))
+    records = [
+        _record(0, -0.5),
+        _record(1),
+        _correction(0, 0.0),
+        _correction(0, 2.0),
+        _correction(0, -1.5, forget=True),
+    ]
+    found = []
+    for offset, record in enumerate(records):
+        learner.take(record, offset)
+        found.append(learner.outcomes["cart/subject"])
+    assert found == [0, 0, 0, 1, 1]
+
+
+def test_hours_are_forgotten_too() -> None:
+    """The one model of all hours has an example taken out of it as the models of named arms have."""
+    campaign = {"send_time": {"within": "24h"}, "goal": {"event": "Order Completed", "within": "72h"}}
+    plans = plans_of(config(campaign=campaign))
+    others = [_record(n, policy="cart/send_time", context={f"slot_{n:02}": 1.0}) for n in range(8, 16)]
+    others += [_correction(n, n / 8, "cart/send_time", context={f"slot_{n:02}": 1.0}) for n in range(8, 16)]
+    gone = [_record(0, policy="cart/send_time"), _correction(0, 2.0, "cart/send_time")]
+    rows = np.eye(slots.DIM)[11:14]  # 08:00 to 10:00
+    found = []
+    for records in (others, [*gone, *others, _correction(0, -2.0, "cart/send_time", forget=True)]):
+        learner = learner_of(plans)
+        for offset, record in enumerate(records):
+            learner.take(record, offset)
+        model = learner.model("cart/send_time")
+        assert isinstance(model, LinearModel)
+        assert not learner.refused
+        found.append(model.ready(plans["cart"].spec).probabilities(rows).tolist())
+    assert found[0] == pytest.approx(found[1], abs=1e-9)
+
+
+def test_an_answer_stays_what_its_version_says() -> None:
+    """What was asked once answers the same until it is replaced; what was not asked goes with its model."""
+    learning, spec = Learning(plans_of(setup())), plans_of(setup())["cart"].spec
+    learned = learning.models.of
+    learning.take([Outgoing(None, _record(number)) for number in range(200)])
+    learning.take([Outgoing(None, _correction(0, 1.0))])
+    asked = learned("cart/subject")
+    assert asked is not None
+    assert asked.version == 201  # nobody had asked before the outcome
+    asked.ready(spec)
+    learning.take([Outgoing(None, _record(200))])
+    assert learned("cart/subject") is asked  # one more example of two hundred that brought nothing
+    learning.take([Outgoing(None, _correction(1, 1.0))])
+    renewed = learned("cart/subject")
+    assert renewed is not None
+    assert (renewed.version, renewed.outcomes) == (203, 2)  # an outcome counts with the next decision
+    learning.take([Outgoing(None, _record(201))])
+    unasked = learned("cart/subject")
+    assert unasked is not None
+    assert unasked.version == 204
 
 
 # The context

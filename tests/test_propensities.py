@@ -12,14 +12,15 @@ from bandits import propensity_state
 from bandits.propensity_fold import PropensityFold, context_version
 from bandits.snapshot import Snapshot
 from decisioning import backtest
-from decisioning.config import Config
+from decisioning.config import Config, read
+from decisioning.describe import ALL, describe
 from decisioning.findings import ConfigError
 from decisioning.learning import Learning, Models
 from decisioning.plan import plans_of
 from decisioning.profile import decode
 from decisioning.scoring import FEATURES, Scored
 from tests.letters import newsletter
-from tests.play import START, Played, at, config, identify, play, play_raw, track
+from tests.play import CONFIG, START, Played, at, config, identify, play, play_raw, track
 
 LABELS = ("open", "click", "convert", "unsubscribe", "churn")
 GOAL = {"event": "Order Completed", "within": "24h"}
@@ -189,6 +190,14 @@ def test_a_merge_keeps_the_record_of_both() -> None:
     assert sorted(alive) == sorted(decision["decision_id"] for decision in played.decisions)
 
 
+def test_a_sign_of_life_after_a_merge_counts_for_what_was_sent_to_the_other_id() -> None:
+    """Also where the person had nothing that waited for one."""
+    first = {**identify("00:00", "m0", "u2"), "timestamp": "2026-03-01T08:00:00.000Z"}
+    alias = {"type": "alias", "messageId": "a1", "timestamp": at("10:10"), "userId": "u1", "previousId": "u2"}
+    story = [first, track("10:01", "n1", user="u2"), alias, track("10:20", "v1", "Product Viewed")]
+    assert labels(play_raw(story, setup=setup())) == ALIVE
+
+
 def test_who_is_erased_is_taken_out_of_what_waits() -> None:
     """Also where their labels are known already."""
     leave = {"type": "delete", "messageId": "x1", "timestamp": at("11:00"), "userId": "u1"}
@@ -258,6 +267,16 @@ def test_rules_texts_and_choices_know_the_scores() -> None:
     assert unlikely.log[0]["reasons"] == ["not_eligible"]
 
 
+def test_nothing_is_predicted_of_who_did_not_agree_to_it() -> None:
+    """Neither in a condition nor in the context, though there is a model."""
+    scored = Models(scored={"open": Scored.of(snapshot_of("open"))})
+    refused = identify("09:00", "c1", traits={"consent": {"personalization": False}})
+    asking = decided(setup(when="user.propensity.open > 0.0001"), scored, [refused, track("10:00", "m1")])
+    assert asking.log[0]["reasons"] == ["not_eligible"]
+    [record] = decided(setup(), scored, [refused, track("10:00", "m1")]).log
+    assert (record["action"], record["context"], record["model_versions"]) == ("send", {}, {})
+
+
 def test_the_more_often_somebody_opened_the_likelier_they_do() -> None:
     """The direction of what was learned."""
     one = Scored.of(snapshot_of("open")).scorer
@@ -302,6 +321,29 @@ def test_a_backtest_learns_them_on_its_way() -> None:
     assert last["u1"]["propensity_open"] > 0.5 > last["u15"]["propensity_open"]
     unlearned = [record.value for effects in backtest.run(chosen, lines) for record in effects.log]
     assert b"propensity_open" not in b"".join(unlearned)
+
+
+def test_check_tells_of_a_propensity_that_nobody_learns() -> None:
+    """Without the section, and where its model is not among those named; not where it is learned."""
+
+    def warnings(**changes: Any) -> list[str]:
+        document = CONFIG | {"campaigns": [CONFIG["campaigns"][0] | {"when": "user.propensity.click > 0.1"}]} | changes
+        return [str(finding) for finding in read(json.dumps(document))[1] if "propensity" in str(finding)]
+
+    assert "user.propensity.click is never known" in warnings()[0]
+    assert 'add "propensity: {}"' in warnings()[0]
+    assert 'add "click" to the models of propensity' in warnings(propensity={"models": ["open"]})[0]
+    assert warnings(propensity={}) == []
+    assert warnings(propensity={"models": ["click"]}) == []
+    with pytest.raises(ConfigError, match="propensity"):
+        config(propensity={"models": ["loyalty"]})
+
+
+def test_a_configuration_says_in_words_what_is_learned() -> None:
+    """For whoever has to agree to it."""
+    said = "\n".join(describe(config(propensity={"models": ["click", "churn"]}))[ALL])
+    assert "how likely everybody who agrees to personalization is to click in it or to do nothing for 30 days" in said
+    assert "personalization" not in "\n".join(describe(config())[ALL])
 
 
 def test_a_campaign_cannot_have_the_name_of_the_models() -> None:

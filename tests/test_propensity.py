@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import gzip
 import json
 import math
 import subprocess
 import sys
+import zlib
 from typing import Any
 
 import numpy as np
@@ -276,6 +278,9 @@ def test_what_is_no_model_is_refused(reader: PropensityModel) -> None:
         "too large": _changed(data, "scoring", "arrays", "roots", 1, value=[1_000_000]),
         "another type": _changed(data, "scoring", "arrays", "blend", 0, value="i8"),
     }
+    array = json.loads(data)["scoring"]["arrays"]["weights"]
+    nan = base64.b64encode(zlib.compress(np.full(array[1], np.nan).tobytes())).decode()
+    bad["not finite"] = _changed(data, "scoring", "arrays", "weights", value=[*array[:2], nan])
     left = json.loads(data)["scoring"]["arrays"]["threshold"]
     bad["leads out"] = _changed(data, "scoring", "arrays", "left", value=["i8", *left[1:]])
     for name, one in bad.items():

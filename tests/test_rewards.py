@@ -124,6 +124,18 @@ def test_erasing_a_person_takes_back_what_was_learned_from_them() -> None:
     assert len([record for record in again.examples if record.get("forget")]) == 3
 
 
+def test_what_a_message_cost_is_taken_back_too() -> None:
+    """After an erasure the sum of each example's records is 0, also of the channel's, which began with the cost."""
+    erased = {"type": "delete", "messageId": "d1", "userId": "u1", "timestamp": at("12:00")}
+    costly = {"contact_cost": 0.25, "explore": 0.001}
+    played = story(order("10:00"), erased, setup=setup(costly))
+    sums: dict[str, float] = defaultdict(float)
+    for record in played.examples:
+        sums[record["policy"]] += record["reward"]
+    assert played.examples[0]["reward"] == -0.25
+    assert sums == dict.fromkeys(("cart/channel", "cart/send_time", "cart/subject"), 0.0)
+
+
 def test_without_anything_that_counts_nothing_is_corrected() -> None:
     """A campaign without goal, rewards and penalties posts its examples and no more."""
     played = story(order("10:00"), track("10:01", "x", "Unsubscribed"), setup=setup(goal=None))
