@@ -102,6 +102,7 @@ def test_neither_order_nor_sameness_hangs_on_how_products_round(algorithm: str, 
     policy, x = taught(algorithm, dim=17, horizon=10_000), rows(count, 17, seed=8)
     twice = np.concatenate([x, x, x[:1]])
     p = policy.probabilities(twice)
+    assert is_distribution(p)
     assert np.array_equal(p[1:count], p[count + 1 : 2 * count])
     order = np.random.default_rng(9).permutation(len(twice))
     assert np.array_equal(policy.probabilities(twice[order]), p[order])
