@@ -175,6 +175,21 @@ def test_numbers_of_any_size_give_no_nan(algorithm: str, huge: float) -> None:
             assert is_distribution(policy.probabilities(question))
 
 
+def test_empty_things_give_no_nan(algorithm: str) -> None:
+    """No examples, examples of weight 0, rows that are all 0, and a gap of 10^8 half-lives."""
+    policy = made(algorithm, half_life="1d")
+    for x, reward, weight, at_s in (
+        (np.zeros((0, 4)), np.zeros(0), None, None),
+        (np.eye(4), np.arange(4.0), np.zeros(4), None),
+        (np.zeros((5, 4)), np.ones(5), None, None),
+        (np.eye(4), np.arange(4.0), None, np.arange(4.0)),
+        (np.eye(4), np.arange(4.0), None, np.full(4, 1e13)),
+    ):
+        policy.learn(x, reward, weight, at_s)
+        for question in (np.eye(4), np.zeros((2, 4)), rows(3)):
+            assert is_distribution(policy.probabilities(question))
+
+
 def test_bad_numbers_are_refused_and_change_nothing(algorithm: str) -> None:
     """NaN, infinity, wrong widths and lengths, negative weights: a ValueError that names the parameter."""
     policy = taught(algorithm)
