@@ -300,14 +300,14 @@ def _overlap(logged: Logged, weight: Floats, every: Floats | None) -> float:
         if logged.propensities.shape != every.shape:
             raise ValueError(f"propensities have shape {logged.propensities.shape}; expected {every.shape}")
         return float((every * (logged.propensities > 0.0)).sum(axis=1).mean())
-    return float(every[:, np.unique(logged.arm)].sum(axis=1).mean())
+    return float(every[:, np.bincount(logged.arm, minlength=every.shape[1]) > 0].sum(axis=1).mean())
 
 
 def _within(value: float, low: float, high: float, reward: Floats) -> tuple[float, float]:
     """What rewards show of their range: without a negative one none is expected, of 0 and 1 alone none above 1."""
     if reward.min() >= 0.0:
         low = min(max(low, 0.0), value)
-        if np.isin(reward, (0.0, 1.0)).all():
+        if ((reward == 0.0) | (reward == 1.0)).all():
             high = max(min(high, 1.0), value)
     return low, high
 

@@ -17,6 +17,7 @@ from bandits.evaluate import Estimate, Method, difference, estimate
 from bandits.gate import promotion
 from bandits.logged import Logged
 from decisioning.evaluation import Candidate, Choices, LogError, Row, arm_names, chosen, logged, probabilities
+from streams.evaluation_chart import Line, draw
 from streams.evaluation_log import read
 from streams.failure import NO, WRONG_USE, Failure
 from streams.flags import say
@@ -105,8 +106,6 @@ def evaluate(asked: Asked) -> int:
     if choices.orphans:
         say(f"{choices.orphans:,} records of decisions that are not in the log were left out")
     if asked.png is not None:
-        from streams.evaluation_chart import draw  # noqa: PLC0415 - only who wants a picture needs matplotlib
-
         draw([(one.choice, _shown(one, asked.method)) for one in found], asked.alpha, asked.png)
     if asked.as_json:
         sys.stdout.buffer.write(orjson.dumps(_document(found, asked), option=orjson.OPT_INDENT_2) + b"\n")
@@ -153,14 +152,14 @@ def _judged(candidate: Candidate, rows: list[Row], log: Logged, arms: list[str],
     return Judged(candidate.name, found, gain, verdict.why, verdict.allowed, refusal)
 
 
-def _shown(one: Evaluated, method: str) -> list[tuple[str, Estimate, Estimate]]:
-    """Name, always-valid and fixed estimate of what can be drawn: the logged policy, then the others."""
+def _shown(one: Evaluated, method: str) -> list[Line]:
+    """Name, always-valid and fixed estimate and gain of what can be drawn: the logged policy, then the others."""
     others = [
-        (judged.name, judged.estimates[method, "always_valid"], judged.estimates[method, "fixed"])
+        (judged.name, judged.estimates[method, "always_valid"], judged.estimates[method, "fixed"], judged.gain)
         for judged in one.policies
         if judged.estimates
     ]
-    return [("as logged", one.logged, one.fixed), *others]
+    return [("as logged", one.logged, one.fixed, None), *others]
 
 
 def _document(found: Sequence[Evaluated], asked: Asked) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from bandits.evaluate import Estimate
 from streams.checking import unreadable
 from streams.failure import WRONG_USE, Failure
 
-Line = tuple[str, Estimate, Estimate]
+Line = tuple[str, Estimate, Estimate, Estimate | None]
 WIDE_INCHES: Final = 9.0
 ROW_INCHES: Final = 0.5
 DPI: Final = 120
@@ -24,7 +24,7 @@ def draw(choices: Sequence[tuple[str, Sequence[Line]]], alpha: float, path: Path
     Parameters
     ----------
     choices
-        Choice -> (policy, always-valid and fixed estimate), the logged policy first.
+        Choice -> (policy, always-valid and fixed estimate, gain), the logged policy first.
     alpha
         Of the intervals.
 
@@ -45,7 +45,7 @@ def draw(choices: Sequence[tuple[str, Sequence[Line]]], alpha: float, path: Path
     panels = figure.subplots(len(drawn), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axes, (choice, lines) in zip(panels, drawn, strict=True):
         _panel(axes, choice, lines)
-    panels[-1].set_xlabel("reward per decision")
+    panels[-1].set_xlabel("reward per decision (green: surely better than what was logged, orange: surely worse)")
     figure.suptitle(
         f"What policies would have earned: {1.0 - alpha:.0%} intervals, always valid (thin), one look (thick)"
     )
@@ -62,14 +62,14 @@ def _panel(axes: object, choice: str, lines: Sequence[Line]) -> None:
     assert isinstance(axes, Axes)
     logged = lines[0][1].value
     axes.axvline(logged, color="tab:gray", linestyle=":", linewidth=1)
-    for place, (_, always, fixed) in enumerate(lines):
-        color = "tab:gray" if place == 0 else "tab:red" if always.refusal else _color(always, logged)
+    for place, (_, always, fixed, gain) in enumerate(lines):
+        color = "tab:gray" if gain is None else "tab:red" if always.refusal else _color(gain)
         axes.plot([always.low, always.high], [place, place], color=color, linewidth=1.2, marker="|", markersize=9)
         axes.plot([fixed.low, fixed.high], [place, place], color=color, linewidth=5, alpha=0.45, solid_capstyle="butt")
         axes.plot([always.value], [place], color=color, marker="o", markersize=6)
         if always.refusal:
             axes.annotate("the log cannot say", (always.value, place), (0, 8), textcoords="offset points", color=color)
-    axes.set_yticks(range(len(lines)), [_label(place, *line) for place, line in enumerate(lines)])
+    axes.set_yticks(range(len(lines)), [_label(*line[:2]) for line in lines])
     axes.set_ylim(len(lines) - 0.4, -0.6)
     axes.set_xlim(*_limits(lines))
     axes.set_title(choice, loc="left", fontsize=10)
@@ -77,15 +77,15 @@ def _panel(axes: object, choice: str, lines: Sequence[Line]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _color(found: Estimate, logged: float) -> str:
-    """Green and orange for what is surely better and surely worse than the logged policy's value."""
-    return "tab:green" if found.low > logged else "tab:orange" if found.high < logged else "tab:blue"
+def _color(gain: Estimate) -> str:
+    """Green and orange for what is surely better and surely worse than what was logged."""
+    return "tab:green" if gain.low > 0.0 else "tab:orange" if gain.high < 0.0 else "tab:blue"
 
 
-def _label(place: int, name: str, always: Estimate, _: Estimate) -> str:
+def _label(name: str, always: Estimate) -> str:
     short = name if len(name) <= MAX_CHARACTERS else name[: MAX_CHARACTERS - 1] + "…"
     short = short.replace("$", r"\$")  # or it would begin a formula
-    return short if place == 0 else f"{short}\nworth {always.effective_sample_size:,.0f} rows"
+    return f"{short}\nworth {always.effective_sample_size:,.0f} rows"
 
 
 def _limits(lines: Sequence[Line]) -> tuple[float, float]:
