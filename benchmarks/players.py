@@ -52,6 +52,22 @@ class Arms:
             self._model.learn(self._names[arm], x, reward, row * STEP_S, row)
 
 
+class Posted(Arms):
+    """`Arms` as the worker learns: each choice is posted with reward 0 when it is made, and corrected when known."""
+
+    def choose(self, context: Floats, is_open: NDArray[np.bool_], start: int) -> Ints:
+        """Draw, and post."""
+        chosen = super().choose(context, is_open, start)
+        super().learn(np.arange(start, start + len(chosen)), context, chosen, np.zeros(len(chosen)))
+        return chosen
+
+    def learn(self, rows: Ints, context: Floats, arms: Ints, rewards: Floats) -> None:
+        """Correct."""
+        for row, x, arm, reward in zip(rows.tolist(), context, arms.tolist(), rewards.tolist(), strict=True):
+            if reward:
+                self._model.correct(self._names[arm], x, reward, row * STEP_S, row)
+
+
 class Rows:
     """The policy of `build_policy` over rows of features: the arm's name, and the context beside each name."""
 
@@ -99,9 +115,11 @@ def ours(kind: type[Arms | Rows], spec: Mapping[str, Any]) -> Callable[[Stream, 
 
 
 OURS: Final[dict[str, Callable[[Stream, int], Arms | Rows]]] = {
-    "ours: thompson": ours(Arms, {"algorithm": "thompson"}),
-    "ours: squarecb": ours(Arms, {"algorithm": "squarecb"}),
-    "ours: epsilon_greedy": ours(Arms, {"algorithm": "epsilon_greedy"}),
-    "ours: thompson over rows": ours(Rows, {"algorithm": "thompson"}),
+    "ours: thompson": ours(Arms, {"algorithm": "thompson", "explore": 0.01}),
+    "ours: thompson, posted and corrected": ours(Posted, {"algorithm": "thompson", "explore": 0.01}),
+    "ours: thompson, explore 0.05": ours(Arms, {"algorithm": "thompson", "explore": 0.05}),
+    "ours: squarecb": ours(Arms, {"algorithm": "squarecb", "explore": 0.01}),
+    "ours: epsilon_greedy": ours(Arms, {"algorithm": "epsilon_greedy", "explore": 0.05}),
+    "ours: thompson over rows": ours(Rows, {"algorithm": "thompson", "explore": 0.01}),
     "uniform": ours(Arms, {"algorithm": "uniform"}),
 }

@@ -93,7 +93,8 @@ def play(stream: Stream, player: Player) -> Floats:
         assert stream.open[now, chosen[now]].all(), "an arm was chosen that is not open"
         pending = np.concatenate([pending, now])
     best = np.where(stream.open, stream.value, -np.inf).max(axis=1)
-    return best - stream.value[np.arange(stream.steps), chosen]
+    regrets: Floats = best - stream.value[np.arange(stream.steps), chosen]
+    return regrets
 
 
 def curve(regrets: Floats) -> Floats:
