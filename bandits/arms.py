@@ -20,7 +20,7 @@ from bandits.spec import PolicySpec
 MAX_WIDTH: Final = 24
 MAX_ARMS: Final = 500
 _MAX_NUMBERS: Final = 80_000  # of all arms together: a snapshot has to fit into a record of 1 MB
-_CONTEXT_SHARE: Final = 1.0  # how much arms are expected to differ by a context, of how much they differ at all
+_FEW_NUMBERS: Final = 5  # of context make as much difference each as arms do by themselves; more share that
 _LEAST_NOISE: Final = 0.2  # of the rewards' variance is not explained by arms, whatever they seem to explain
 
 
@@ -268,5 +268,6 @@ def _own_slopes(gram: Floats, rest: Floats, noise: float, effect_variance: float
     across = gram[:, 0, 1:]
     inner = np.maximum(np.diagonal(gram, axis1=1, axis2=2)[:, 1:] - across * across / held[:, None], 0.0)
     response = rest[:, 1:] - across * (rest[:, :1] / held[:, None])
-    shared = prior_variance(inner.ravel(), response.ravel(), noise, _CONTEXT_SHARE * reference)
+    expected = reference * math.sqrt(_FEW_NUMBERS / max(inner.shape[1], _FEW_NUMBERS))
+    shared = prior_variance(inner.ravel(), response.ravel(), noise, expected)
     return prior_variances(inner.T, response.T, noise, math.sqrt(shared))

@@ -71,7 +71,8 @@ def _sorted(mean: Floats, spread: Floats) -> Floats:
 
 def _normal_cdf(z: Floats) -> Floats:
     """Standard normal distribution function within 2e-5, never 0, in place: (1 + tanh(z p(z^2))) / 2, p fitted."""
-    np.clip(z, -6.0, 6.0, out=z)
+    np.minimum(z, 6.0, out=z)
+    np.maximum(z, -6.0, out=z)
     square = z * z
     fitted = square * -0.0003158099921860783
     fitted += 0.03679827088333525

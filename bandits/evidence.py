@@ -61,8 +61,10 @@ def prior_variances(information: Floats, response: Floats, noise: float, referen
 
 
 def common_level(tried: Floats, sums: Floats, noise: float, variance: float) -> float:
-    """The common mean of independent coefficients, each weighted by how well it is known."""
+    """The common mean of independent coefficients, each weighted by how well it is known; 0 where none was tried."""
     held = tried > 0.0
+    if not held.any():
+        return 0.0
     weight = 1.0 / (variance + noise / tried[held])
     return float((weight * sums[held] / tried[held]).sum() / weight.sum())
 

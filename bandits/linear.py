@@ -294,8 +294,8 @@ class ReadyLinear:
         loads = rows @ self.factor.T
         square = (loads * loads).sum(axis=-1)
         prior = (rows * rows * self.prior).sum(axis=-1)
-        tiny = np.maximum(prior, 1e-300)
-        tried = np.maximum(self.noise**2 * (1.0 / np.maximum(square, 1e-12 * tiny) - 1.0 / tiny), 0.0)
+        known = np.maximum(prior, 1e-200)
+        tried = np.maximum(known / np.maximum(square, 1e-12 * known) - 1.0, 0.0) * (self.noise**2 / known)
         spread = np.sqrt(square)
         if self.apart and ((rows != 0.0).sum(axis=1) <= 1).all():
             return Belief(mean, spread, tried, self.noise, self.outlook, lambda k: chance_of_best(mean, k * spread))

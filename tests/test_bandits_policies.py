@@ -102,6 +102,7 @@ def test_neither_order_nor_sameness_hangs_on_how_products_round(algorithm: str, 
     policy, x = taught(algorithm, dim=17, horizon=10_000), rows(count, 17, seed=8)
     twice = np.concatenate([x, x, x[:1]])
     p = policy.probabilities(twice)
+    assert is_distribution(p)
     assert np.array_equal(p[1:count], p[count + 1 : 2 * count])
     order = np.random.default_rng(9).permutation(len(twice))
     assert np.array_equal(policy.probabilities(twice[order]), p[order])
@@ -171,6 +172,21 @@ def test_numbers_of_any_size_give_no_nan(algorithm: str, huge: float) -> None:
         policy.learn(x, reward * (np.arange(40) % 3))
         policy.correct(x[:5], np.full(5, reward))
         for question in (np.eye(4), np.eye(4) * features, rows(5) * features):
+            assert is_distribution(policy.probabilities(question))
+
+
+def test_empty_things_give_no_nan(algorithm: str) -> None:
+    """No examples, examples of weight 0, rows that are all 0, and a gap of 10^8 half-lives."""
+    policy = made(algorithm, half_life="1d")
+    for x, reward, weight, at_s in (
+        (np.zeros((0, 4)), np.zeros(0), None, None),
+        (np.eye(4), np.arange(4.0), np.zeros(4), None),
+        (np.zeros((5, 4)), np.ones(5), None, None),
+        (np.eye(4), np.arange(4.0), None, np.arange(4.0)),
+        (np.eye(4), np.arange(4.0), None, np.full(4, 1e13)),
+    ):
+        policy.learn(x, reward, weight, at_s)
+        for question in (np.eye(4), np.zeros((2, 4)), rows(3)):
             assert is_distribution(policy.probabilities(question))
 
 
