@@ -33,12 +33,13 @@ lint: $(INSTALLED) ## style, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: services ## the core by stage, the same job by others, two workers of which one is killed (ARGS=--quick: 3 minutes)
+bench: services ## the core by stage, the same job by others, a worker killed, bandits (ARGS=--quick: 5 minutes)
 	@mkdir -p out/bench
 	@$(BIN)/python -m benchmarks.core $(ARGS) | tee out/bench/core.txt
 	@$(BIN)/python -m benchmarks.propensity | tee out/bench/propensity.txt
 	@$(BIN)/python -m benchmarks.compare $(ARGS)
 	@$(BIN)/python -m benchmarks.failover $(ARGS) | tee out/bench/failover.txt
+	@$(BIN)/python -m benchmarks.regret $(ARGS)
 
 simulate: $(INSTALLED) ## the real engine and owners under seeded faults, no services needed (SEEDS=10000 START=0; CLAUSES=1)
 	$(BIN)/python -m $(if $(CLAUSES),tests.simulated_clauses 400,tests.simulate_many $(SEEDS) $(START))
