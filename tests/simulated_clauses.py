@@ -194,6 +194,21 @@ def any_history(monkeypatch: pytest.MonkeyPatch) -> None:
     any_step(monkeypatch)
 
 
+def gaps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without transactions: a step applied whose records do not follow the last one's."""
+
+    async def append(self: Partition, d: int, *what: Any) -> int:
+        return await self._log.append(*what)
+
+    monkeypatch.setattr(Partition, "_append", append)
+
+
+def mixed_histories(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without transactions: neither that, nor START saying again what everybody is who is mentioned behind the view."""
+    gaps(monkeypatch)
+    monkeypatch.setattr(Partition, "_restate", lambda self: asyncio.sleep(0))
+
+
 @dataclass(frozen=True)
 class Clause:
     """Something the protocol does.
@@ -243,6 +258,8 @@ CLAUSES = (
     Clause(apply_by_number, transactional=False),
     Clause(marker_first, transactional=False),
     Clause(any_history, transactional=False),
+    Clause(gaps, transactional=False),
+    Clause(mixed_histories, transactional=False),
 )
 HEAD = ("| what is left without the clause | seeds needed |", "|---|---|")
 
