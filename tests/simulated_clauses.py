@@ -169,19 +169,25 @@ def any_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(View, "_check_end", anywhere)
 
 
-def any_history(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without transactions: a view that was moved by somebody else, or a past step of it, gone on from."""
-    two_histories(monkeypatch)
-    any_step(monkeypatch)
-
-
-def mixed_histories(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without transactions: a changelog that goes on behind the view left as it is, by START and between two steps."""
+def gaps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without transactions: a step applied whose records do not follow the last one's."""
 
     async def append(self: Partition, d: int, *what: Any) -> int:
         return await self._log.append(*what)
 
     monkeypatch.setattr(Partition, "_append", append)
+
+
+def any_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without transactions: what somebody else has done to the view or the changelog gone on from."""
+    two_histories(monkeypatch)
+    any_step(monkeypatch)
+    gaps(monkeypatch)
+
+
+def mixed_histories(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without transactions: a changelog that goes on behind the view left as it is, by START and between two steps."""
+    gaps(monkeypatch)
     monkeypatch.setattr(Partition, "_restate", lambda self: asyncio.sleep(0))
 
 
