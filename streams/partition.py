@@ -89,6 +89,8 @@ class Place:
         What all steps are computed with, for the marker.
     tables
         What broadcast topics say, which all partitions of a worker share.
+    replayed_people
+        How many people of the changelog are written at once when the view is rebuilt.
     """
 
     partition: int
@@ -96,6 +98,7 @@ class Place:
     cache_people: int
     versions: Mapping[str, str] = field(default_factory=dict)
     tables: Tables = field(default_factory=Tables)
+    replayed_people: int = 2000
 
 
 class Partition:
@@ -113,7 +116,7 @@ class Partition:
         self._place = place
         self._engine = engine
         self._log = log
-        self._view = View(place.partition, log, store, clock, metrics)
+        self._view = View(place.partition, log, store, clock, metrics, place.replayed_people)
         self._clock = clock
         self._metrics = metrics
         self._label = str(place.partition)

@@ -38,7 +38,9 @@ def an_owner(
 ) -> Partition:
     faults = faults or Faults()
     log, store = FakeLog(kafka, faults, transactional=transactional), FakeStore(redis, faults)
-    return Partition(Place(0, partitions, cache), CountingEngine(), log, store, FakeClock(), Metrics())
+    return Partition(
+        Place(0, partitions, cache, replayed_people=1), CountingEngine(), log, store, FakeClock(), Metrics()
+    )
 
 
 async def work(owner: Partition, kafka: Kafka, until: int | None = None) -> None:
@@ -234,6 +236,25 @@ def test_a_late_apply_of_a_paused_owner_is_refused() -> None:
         with pytest.raises(ConflictError):
             await applied(*late[0])  # type: ignore[misc]
         check(kafka, redis)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("people", "writes"), [(1, 6), (3, 4), (2000, 1)])
+def test_a_rebuild_writes_so_many_people_at_once(people: int, writes: int) -> None:
+    """Whoever comes often in the changelog is written once for so many people, and the view is the same."""
+
+    async def scenario() -> None:
+        kafka, redis = Kafka(), Redis()
+        fill(kafka)
+        await live(kafka, redis, Faults())
+        redis.flush()
+        faults = Faults()
+        log, store = FakeLog(kafka, faults), FakeStore(redis, faults)
+        place = Place(0, 4, 2, replayed_people=people)
+        await Partition(place, CountingEngine(), log, store, FakeClock(), Metrics()).start()
+        check(kafka, redis)
+        assert faults.names.count("replay") == writes
 
     asyncio.run(scenario())
 
