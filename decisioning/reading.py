@@ -135,9 +135,12 @@ def key_counts(values: Sequence[bytes]) -> tuple[list[int], bool]:
     """
     if len(values) < _WORTHWHILE:
         return [-1] * len(values), True
+    lengths = np.fromiter(map(len, values), np.int64, len(values))
+    if lengths.max() > MAX_RECORD_BYTES:  # refused by its length, so nobody need look at its colons
+        values = [value if len(value) <= MAX_RECORD_BYTES else b"" for value in values]
+        lengths[lengths > MAX_RECORD_BYTES] = 0
     blob = b" ".join([*values, b""])
     data = np.frombuffer(blob, np.uint8)
-    lengths = np.fromiter(map(len, values), np.int64, len(values))
     starts = np.cumsum(lengths + 1) - (lengths + 1)
     colons = np.flatnonzero(data == _COLON)
     before, after = data[colons - 1], data[colons + 1]
@@ -147,7 +150,7 @@ def key_counts(values: Sequence[bytes]) -> tuple[list[int], bool]:
     earlier = data[spaced - 2]
     spaced = spaced[(earlier == _QUOTE) | (earlier <= _SPACE)]  # not `Titre : texte`
     counts[np.searchsorted(starts, spaced, side="right") - 1] = -1
-    counts[(lengths == 0) | (lengths > MAX_RECORD_BYTES)] = -1
+    counts[lengths == 0] = -1
     found: list[int] = counts.tolist()
     return found, bool(((after == _MINUS) | (after <= _SPACE)).any())
 

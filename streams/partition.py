@@ -31,6 +31,12 @@ If the owner dies, or is cut off, the next START finds:
 
 An error while it runs ends the same way: whatever may or may not have happened is settled by START, never by
 repeating a request on the same producer.
+
+Without transactions nobody is fenced, and a step may be in the changelog and not in the view: not applied yet, another
+owner's, or forgotten by Redis. The view decides what happened, for there is compare-and-set. So that the changelog
+folds to the view at every d
+  START, at last, says again in the changelog what everybody is in the view who is mentioned behind its d
+  STEP  goes on to 7 only if its records follow d without a gap
 """
 
 from __future__ import annotations
@@ -54,6 +60,7 @@ from streams.seams import (
     Changes,
     Clock,
     Committed,
+    FencedError,
     Log,
     Meta,
     RefusedError,
@@ -64,6 +71,7 @@ from streams.tables import Tables
 from streams.view import View
 
 DUE_AT_ONCE: Final = 500  # people whose timers fire in one step: each decision makes half a dozen records
+RESTATED_AT_ONCE: Final = 2000  # people of whom START says again what they are
 MARKER_WINDOW: Final = 1000  # records looked at first for the last marker, from the end
 
 
@@ -81,6 +89,8 @@ class Place:
         What all steps are computed with, for the marker.
     tables
         What broadcast topics say, which all partitions of a worker share.
+    replayed_people
+        How many people of the changelog are written at once when the view is rebuilt.
     """
 
     partition: int
@@ -88,6 +98,7 @@ class Place:
     cache_people: int
     versions: Mapping[str, str] = field(default_factory=dict)
     tables: Tables = field(default_factory=Tables)
+    replayed_people: int = 2000
 
 
 class Partition:
@@ -105,7 +116,7 @@ class Partition:
         self._place = place
         self._engine = engine
         self._log = log
-        self._view = View(place.partition, log, store, clock, metrics)
+        self._view = View(place.partition, log, store, clock, metrics, place.replayed_people)
         self._clock = clock
         self._metrics = metrics
         self._label = str(place.partition)
@@ -163,6 +174,8 @@ class Partition:
         self._meta = meta
         await self._bring(meta)  # 3
         self._due = DueIndex(await self._view.due(meta))
+        if not self._log.transactional:
+            await self._restate()
         self._report()
 
     async def step(
@@ -268,6 +281,50 @@ class Partition:
     def _at(self, n: int, d: int, offsets: Mapping[str, int], partitions: int) -> Meta:
         return Meta(n, d, {name: offsets[name] for name in INPUTS}, partitions, "", self._clock.now_ms())
 
+    async def _restate(self) -> None:
+        """Leave one history in the changelog where it goes on behind the view; see above.
+
+        Left as it is, a rebuild would take some people as they are here and some as they were there: a visitor who was
+        merged into somebody there, and that person as they are here, without what the visitor was about to get.
+        """
+        before = self._meta
+        first, end = await self._log.bounds()
+        if end == before.d:
+            return
+        async with aclosing(self._log.changelog(max(first, before.d), end)) as chunks:
+            mentioned = sorted({person async for entries, _ in chunks for person in changelog.latest(entries)})
+        now_ms = max(self._clock.now_ms(), before.at_ms)
+        after = replace(before, n=before.n + 1, d=end, at_ms=now_ms)
+        marker = Marker(n=after.n, offsets=dict(after.offsets), now_ms=now_ms, partitions=after.partitions)
+        # First, for once: should the rest not arrive, what it leaves is read again rather than passed over.
+        mark = (MARKER_KEY, changelog.encode_marker(marker))
+        for start in range(0, len(mentioned) or 1, RESTATED_AT_ONCE):
+            people = mentioned[start : start + RESTATED_AT_ONCE]
+            after = replace(after, d=await self._append(after.d, [mark, *await self._images_of(people)], {}))
+            self._cache.trim()
+        self._meta = after
+        await self._view.apply(before, after, Changes())
+
+    async def _images_of(self, people: Sequence[str]) -> list[tuple[bytes, bytes]]:
+        """What people are in the view, for the changelog; nothing but zeros, if it does not know them."""
+        rows, profiles = await self._view.read(self._meta, people)
+        self._cache.load(people, rows, profiles)
+        return changelog.encode_images(
+            people,
+            encode_many(self._cache.rows.gather(people)),
+            [profile or b"" for profile in profiles],
+            [self._due.get(person) for person in people],
+        )
+
+    async def _append(
+        self, d: int, records: Sequence[tuple[bytes, bytes]], outputs: Mapping[str, Sequence[Outgoing]]
+    ) -> int:
+        """Append without transactions, where the changelog ends at d; returns where it ends then."""
+        end = await self._log.append(records, outputs)
+        if end != d + len(records):
+            raise FencedError(f"the changelog was at {d}, and somebody else has written to it before {end}")
+        return end
+
     async def _last_marker(self) -> tuple[Marker, int] | None:
         """The changelog's last marker and the position after it, found by reading ever more from the end."""
         first, end = await self._log.bounds()
@@ -327,7 +384,7 @@ class Partition:
             await self._log.commit()  # 6
             self._metrics.transaction_seconds.observe(self._clock.monotonic_s() - begun_s)
         else:
-            d = await self._log.append(records, outputs)
+            d = await self._append(self._meta.d, records, outputs)
             started_s = self._timed("publish", started_s)
         before, self._meta = self._meta, replace(after, d=d)
         self._cache.store(effects.people, effects.rows, effects.profiles)

@@ -17,7 +17,7 @@ import pytest
 from streams.cache import Cache
 from streams.owner import Owner
 from streams.partition import Partition
-from streams.seams import NOTHING, Changes, Committed, ConflictError, FencedError, Meta
+from streams.seams import NOTHING, Committed, ConflictError, FencedError, Meta
 from streams.transport import Fetched
 from streams.view import View
 from tests.shell_world import FakeStore
@@ -142,25 +142,6 @@ def ahead_is_mended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(View, "_mend", mend)
 
 
-def apply_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without transactions: APPLY that looks at n alone, so that another step of that number passes for this one."""
-
-    async def apply(self: FakeStore, before: Meta, after: Meta, changes: Changes) -> None:
-        def operation() -> None:
-            meta = self.redis.meta
-            found = meta.n if meta is not None and not meta.state else NOTHING
-            if found == after.n:
-                return
-            if found != before.n:
-                raise ConflictError(found)
-            self._write(changes)
-            self.redis.meta = after
-
-        await self._do("apply", operation)
-
-    monkeypatch.setattr(FakeStore, "apply", apply)
-
-
 def two_histories(monkeypatch: pytest.MonkeyPatch) -> None:
     """A view that somebody else has moved brought to the own step, with nobody fenced."""
 
@@ -188,10 +169,26 @@ def any_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(View, "_check_end", anywhere)
 
 
+def gaps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without transactions: a step applied whose records do not follow the last one's."""
+
+    async def append(self: Partition, d: int, *what: Any) -> int:
+        return await self._log.append(*what)
+
+    monkeypatch.setattr(Partition, "_append", append)
+
+
 def any_history(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without transactions: a view that was moved by somebody else, or a past step of it, gone on from."""
+    """Without transactions: what somebody else has done to the view or the changelog gone on from."""
     two_histories(monkeypatch)
     any_step(monkeypatch)
+    gaps(monkeypatch)
+
+
+def mixed_histories(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without transactions: a changelog that goes on behind the view left as it is, by START and between two steps."""
+    gaps(monkeypatch)
+    monkeypatch.setattr(Partition, "_restate", lambda self: asyncio.sleep(0))
 
 
 @dataclass(frozen=True)
@@ -240,9 +237,9 @@ CLAUSES = (
     Clause(by_the_clock),
     Clause(cache_kept),
     Clause(ahead_is_mended),
-    Clause(apply_by_number, transactional=False),
     Clause(marker_first, transactional=False),
     Clause(any_history, transactional=False),
+    Clause(mixed_histories, transactional=False),
 )
 HEAD = ("| what is left without the clause | seeds needed |", "|---|---|")
 

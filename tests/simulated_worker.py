@@ -218,7 +218,7 @@ class Worker:
         wire = Wire(self)
         log = SimulatedLog(self.world.kafka, number, wire, self)
         store = FakeStore(self.world.redis[number], wire)
-        place = Place(number, self.world.partitions, CACHED_PEOPLE, {}, self.tables)
+        place = Place(number, self.world.partitions, CACHED_PEOPLE, {}, self.tables, replayed_people=1)
         return Partition(place, self.world.engine, log, store, self, METRICS)
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

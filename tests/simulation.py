@@ -99,6 +99,8 @@ class World:
             self.weather.clear(name for names in ALONE if names is not kept for name in names)
             if kept is ALONE[0]:
                 self.weather.rebalance = self.weather.deaf = 10  # else there seldom are two
+            else:
+                self.weather.flush, self.weather.failover, self.weather.compact = 3, 10, 10
         self.engine = ENGINE
         self.kafka = Cluster(self.partitions, self.chance, self._later)
         self.kafka.transactional = self.transactional

@@ -102,6 +102,14 @@ def test_usual_events_take_the_fast_reading() -> None:
     assert all(fast), [value for value, made in zip(values, fast, strict=True) if not made]
 
 
+def test_a_record_that_is_too_large_is_not_looked_at() -> None:
+    """Whatever is in it is left to the strict reading, and what is known of the others is as without it."""
+    values = [json.dumps(event(messageId=f"m{n}"), separators=(",", ":")).encode() for n in range(5)]
+    too_large = b'{"x": -1,"y":"' + b":" * reading.MAX_RECORD_BYTES + b'"}'
+    counts, signed = reading.key_counts(values)
+    assert reading.key_counts([*values[:2], too_large, *values[2:]]) == ([*counts[:2], -1, *counts[2:]], signed)
+
+
 def test_an_event_has_what_every_event_is_looked_at_for() -> None:
     """Fields, person, aliases, numbers as floats, the zone of the context."""
     made = one(
