@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 import orjson
-from rich.console import Console
 from rich.table import Table
 
 from bandits.evaluate import Estimate, Method, difference, estimate
@@ -21,8 +20,8 @@ from streams.evaluation_chart import Line, draw
 from streams.evaluation_log import read
 from streams.failure import NO, WRONG_USE, Failure
 from streams.flags import say
+from streams.plain import plain_console
 
-WIDTH: Final = 140  # where nobody's terminal says how wide it is
 SHOWN_ARMS: Final = 12
 SHOWN: Final = 400  # characters of a list in an error
 METHODS: Final = ("ips", "snips", "dr")
@@ -211,7 +210,7 @@ def _numbers(always: Estimate, fixed: Estimate) -> dict[str, Any]:
 
 
 def _print(found: Sequence[Evaluated], asked: Asked) -> None:
-    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, markup=False)
+    console = plain_console()
     for place, one in enumerate(found):
         if place:
             console.print()

@@ -148,10 +148,11 @@ def _panel(axes: Any, title: str, each: Measured) -> None:
 
 
 def _print(found: Sequence[Comparison]) -> None:
-    from rich.console import Console  # noqa: PLC0415 - takes a moment
-    from rich.table import Table  # noqa: PLC0415 - likewise
+    from rich.table import Table  # noqa: PLC0415 - takes a moment
 
-    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    from streams.plain import plain_console  # noqa: PLC0415 - likewise
+
+    console = plain_console()
     for one in found:
         table = Table(title=f"{one.name}\n{' '.join(one.warnings())}", title_justify="left", title_style="")
         for place, name in enumerate(COLUMNS):

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from bandits.arms import ArmModel
@@ -21,6 +20,7 @@ from decisioning.effects import Pin
 from decisioning.localtime import iso
 from streams.erasing import connected
 from streams.failure import NO, Failure
+from streams.plain import plain_console
 from streams.snapshots import INTERNAL, PINNED, Kept, kept_versions, latest_of
 from streams.tables import settings_told
 
@@ -80,7 +80,7 @@ def list_models(settings: Settings, *, as_json: bool) -> int:
         why = f"{pin['at']} by {pin['by']}" + (f": {pin['reason']}" if pin["reason"] else "") if pin else ""
         words = [one.get(name, "-") for name in ("kind", "version", "in_use", "published_at")]
         table.add_row(one["model"], *map(str, words), why)
-    Console().print(table)
+    plain_console().print(table)
     return 0
 
 
@@ -116,7 +116,7 @@ def show_model(settings: Settings, config: Config | None, model: str, *, as_json
         _print_json(said)
         return 0
     typer.echo(_sentence(said))
-    console = Console()
+    console = plain_console()
     if said["arms"]:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         table.add_column("arm", overflow="fold")
