@@ -62,11 +62,10 @@ def prior_variances(information: Floats, response: Floats, noise: float, referen
 
 def common_level(tried: Floats, sums: Floats, noise: float, variance: float) -> float:
     """The common mean of independent coefficients, each weighted by how well it is known; 0 where none was tried."""
-    held = tried > 0.0
-    if not held.any():
+    if not tried.any():
         return 0.0
-    weight = 1.0 / (variance + noise / tried[held])
-    return float((weight * sums[held] / tried[held]).sum() / weight.sum())
+    inverse = 1.0 / (variance * tried + noise)  # a coefficient, sums / tried, is known to noise / tried
+    return float((inverse @ sums) / (inverse @ tried))
 
 
 def expected_spread(mean: float, noise: float) -> float:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bandits.belief import Belief, Outlook
 from bandits.best import chance_of_best
 from bandits.evidence import common_level, expected_spread, prior_variance, prior_variances
-from bandits.moments import LARGEST, Moments
+from bandits.moments import LARGEST, NOTHING, Moments
 from bandits.policy import Floats
 from bandits.rules import probabilities
 from bandits.snapshot import SnapshotError, seal, unseal
@@ -80,13 +80,13 @@ class LinearModel:
         outlook, age = outlook_of(spec, moments), moments.age
         gram, moment = moments.gram[0] * age, moments.moment[0] * age
         examples = gram[0, 0]
-        if examples <= 0.0:
+        if examples <= NOTHING:
             return ReadyLinear.of_nothing(spec, outlook, self.dim)
-        held = np.maximum(moments.nonzero[1:] * age, 0.0)
+        held = np.maximum(moments.nonzero[1:] * age, NOTHING)
         squares = np.diag(gram)[1:]
-        scale = np.sqrt(np.where((held > 0.0) & (squares > 0.0), squares / np.maximum(held, 1e-300), 1.0))
-        inner = gram[1:, 1:] / np.outer(scale, scale)
-        across, sums = gram[0, 1:] / scale, moment[1:] / scale
+        scale = np.sqrt(np.where((held > NOTHING) & (squares > 0.0), squares / held, 1.0))
+        inner, across = _told(gram[1:, 1:] / np.outer(scale, scale)), _told(gram[0, 1:] / scale)
+        sums = moment[1:] / scale
         mean = moment[0] / examples
         centred, response = inner - np.outer(across, across) / examples, sums - across * mean
         roots, basis = np.linalg.eigh(centred)
@@ -133,6 +133,11 @@ class LinearModel:
 
     def _add(self, x: Floats, reward: float, at_s: float, key: int, count: float) -> None:
         self._moments.add(0, example(x, self.dim, reward, at_s), reward, at_s, key, count)
+
+
+def _told(sums: Floats) -> Floats:
+    """Sums of products of scaled features, less what has faded away."""
+    return np.where(np.abs(sums) > NOTHING, sums, 0.0)
 
 
 def _apart(tried: Floats, sums: Floats, noise: float, shared: float) -> tuple[Floats, Floats, Floats]:

@@ -16,7 +16,8 @@ LARGEST: Final = 1e30  # magnitude of a number that may be learned: its products
 _LEAST_BUCKETS: Final = 64
 _HEAD: Final = struct.Struct("<8sIIdddddddd")
 _MAGIC: Final = b"moments1"
-_FAR: Final = 1000.0  # half-lives: 2**-1000 of anything is nothing
+NOTHING: Final = 1e-100  # examples: what has faded to less is on its way to 0, and no longer exact there
+_ROUNDING: Final = 1e-13  # of rewards that cancel
 _REPEATED: Final = 3.0  # examples a bucket from which on buckets hold repeated rows rather than different ones
 _MANY: Final = 20.0  # examples a bucket from which on the noise is held against the variance of all rewards,
 _MOST_OF_ALL: Final = 16.0  # of which it may be so many times: in however many portions a reward came
@@ -111,8 +112,9 @@ class Moments:
         """`add` for many examples at once; `count` is 1 or 0, `at_s` None is the latest time known."""
         times = np.full(len(z), self.now_s) if at_s is None else at_s
         self._reach(float(times.max()))
+        counts = weight > 0.0
         if self.half_life_s is not None:
-            weight = weight * np.exp2(np.maximum(times / self.half_life_s - self.reference, -_FAR))
+            weight = weight * np.exp2(times / self.half_life_s - self.reference)
         wz, bucket = weight[:, None] * z, (keys % np.uint64(len(self.bucket_r))).astype(np.intp)
         if count:
             if len(self.gram) > 1:
@@ -123,10 +125,10 @@ class Moments:
             self.nonzero += weight @ (z != 0.0)
             np.add.at(self.bucket_z, bucket, wz)
             np.add.at(self.bucket_w2, bucket, weight * weight)
-            self._volume(times[weight > 0.0])
+            self._volume(times[counts])
         np.add.at(self.moment, slots, reward[:, None] * wz)
         np.add.at(self.bucket_r, bucket, reward * weight)
-        sizes = np.abs(reward[(reward != 0.0) & (weight > 0.0)])
+        sizes = np.abs(reward[(reward != 0.0) & counts])
         if len(sizes):
             self._size(float(sizes.min()), float(sizes.max()), float(weight @ (reward * reward)))
 
@@ -159,12 +161,12 @@ class Moments:
         return float(10.0 ** max(math.ceil(math.log10(self.unit)), 0)) if self.unit > 1.0 else 1.0
 
     def noise(self, coefficients: Floats) -> float:
-        """Variance of a single reward around `coefficients' z`, as of the latest example."""
-        held = self.bucket_w2 > 0.0
-        w2, sums = self.bucket_w2[held], self.bucket_r[held]
-        if not len(sums):
+        """Variance of a single reward around `coefficients' z`, as of the latest example; 0: no reward but 0."""
+        held = self.bucket_w2 > NOTHING**2
+        w2, sums, total = self.bucket_w2[held], self.bucket_r[held], self.bucket_z[held, 0]
+        cancelled = _ROUNDING * math.sqrt(max(float(total.sum()) * self.squares, 0.0))  # by Cauchy and Schwarz
+        if np.abs(sums).max(initial=0.0) <= cancelled:
             return 0.0
-        total = self.bucket_z[held, 0]
         count = float(total.sum() ** 2 / w2.sum())
         free = len(sums) - self._directions()
         mean = float(sums.sum() / total.sum())
@@ -184,7 +186,7 @@ class Moments:
 
     def _directions(self) -> float:
         """How many different directions z has taken, at most."""
-        return float((self.nonzero > 0.0).sum())
+        return float((self.nonzero > NOTHING).sum())
 
     def _tabular_noise(self, mean: float) -> float:
         """Where rows repeat: of outcomes that are all 0 or one unit the binomial variance, else from squares.
@@ -209,7 +211,7 @@ class Moments:
     def _volume(self, times: Floats) -> None:
         self.seen += len(times)
         self.first_s = min(self.first_s, float(times.min(initial=math.inf)))
-        self.week += float(np.exp2(np.maximum((times - self.latest_s) / _WEEK_S, -_FAR)).sum())
+        self.week += float(np.exp2((times - self.latest_s) / _WEEK_S).sum())
 
     def _reach(self, at_s: float) -> None:
         """Move on to a time, if it is later than all before."""
@@ -224,7 +226,7 @@ class Moments:
         if first:
             self.reference = float(reference)
         elif reference > self.reference:
-            factor = math.exp2(max(self.reference - reference, -_FAR))
+            factor = math.exp2(self.reference - reference)
             self.gram *= factor
             self.moment *= factor
             self.nonzero *= factor
@@ -237,7 +239,7 @@ class Moments:
     def _weight(self, at_s: float) -> float:
         if self.half_life_s is None:
             return 1.0
-        return math.exp2(max(at_s / self.half_life_s - self.reference, -_FAR))
+        return math.exp2(at_s / self.half_life_s - self.reference)
 
     def to_bytes(self) -> bytes:
         """All of it as little-endian doubles after a short head; of the symmetric sums one half."""
@@ -286,7 +288,7 @@ class Moments:
 
 def _faded(age_s: float) -> float:
     """Of an example in the recent volume, `age_s` (0 or less) after the latest."""
-    return math.exp2(max(age_s / _WEEK_S, -_FAR))
+    return math.exp2(age_s / _WEEK_S)
 
 
 def _buckets(width: int) -> int:

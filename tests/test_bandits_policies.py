@@ -317,6 +317,38 @@ def test_pieces_are_as_good_as_one_batch(algorithm: str) -> None:
     assert np.allclose(asked(parts), asked(whole), atol=EXACT)
 
 
+def test_what_has_faded_to_nothing_leaves_no_trace_of_its_order(algorithm: str) -> None:
+    """Learning over thousands of half-lives, one by one, ends where one batch ends, to 1e-9."""
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        x, reward = np.round(rng.standard_normal((8, 4))), rng.random(8)
+        at_s = 1e9 + rng.random(8) * 3e7
+        whole, parts = (made(algorithm, half_life="1h") for _ in range(2))
+        whole.learn(x, reward, at_s=at_s)
+        for index in range(8):
+            one = slice(index, index + 1)
+            parts.learn(x[one], reward[one], at_s=at_s[one])
+        assert np.allclose(parts.probabilities(x), whole.probabilities(x), atol=EXACT)
+
+
+def test_an_arm_that_has_faded_to_nothing_gives_no_warning(algorithm: str) -> None:
+    """A division by what is left of an example after a thousand half-lives would overflow."""
+    policy = made(algorithm, 2, half_life=1)
+    for arm, at_s in ((0, 0.0), (1, 900.0), (1, 1060.0)):
+        policy.learn(np.eye(2)[[arm]], [1.0], at_s=[at_s])
+    assert is_distribution(policy.probabilities(np.eye(2)))
+
+
+def test_rewards_that_cancel_were_none(algorithm: str) -> None:
+    """Rewards taken back in portions leave what rounding leaves: no arm is preferred for that."""
+    x, reward = np.eye(4), np.array([0.3, 0.7, 1.1, 0.1])
+    policy = made(algorithm)
+    policy.learn(x, reward)
+    for share in (0.1, 0.2, 0.7):
+        policy.correct(x, -share * reward)
+    assert np.allclose(policy.probabilities(x), 0.25, atol=EXACT)
+
+
 @pytest.mark.parametrize("algorithm", LEARNING)
 def test_the_order_of_outcomes_of_different_worth_does_not_matter(algorithm: str) -> None:
     """Of arms that are names, with outcomes worth 50 and 1: the largest first or last, together or apart."""
