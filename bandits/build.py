@@ -125,6 +125,9 @@ class Policy:
     def correct(self, x: ArrayLike, delta: ArrayLike, at_s: ArrayLike | None = None) -> None:
         """Add late outcomes to examples already learned: in any order the result is that of the final rewards.
 
+        Where rows repeat and no times tell examples apart, outcomes other than successes of 1 are an exception: how
+        noisy they are is judged by what came in, and portions of one may look less noisy than the whole.
+
         Parameters
         ----------
         x : float64[n, dim]

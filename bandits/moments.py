@@ -18,6 +18,7 @@ _HEAD: Final = struct.Struct("<8sIIdddddddd")
 _MAGIC: Final = b"moments1"
 NOTHING: Final = 1e-100  # examples: what has faded to less is on its way to 0, and no longer exact there
 _ROUNDING: Final = 1e-13  # of rewards that cancel
+_WHOLE: Final = 1e-9  # how near to a whole number a sum of portions of 1 is
 _REPEATED: Final = 3.0  # examples a bucket from which on buckets hold repeated rows rather than different ones
 _MANY: Final = 20.0  # examples a bucket from which on the noise is held against the variance of all rewards,
 _MOST_OF_ALL: Final = 16.0  # of which it may be so many times: in however many portions a reward came
@@ -172,7 +173,7 @@ class Moments:
         mean = float(sums.sum() / total.sum())
         least = 1e-6 * mean * mean
         if free < _SURE and count > _REPEATED * len(sums):
-            return max(self._tabular_noise(mean), least)
+            return max(self._tabular_noise(mean, sums), least)
         around_mean = (mean * mean + float(((sums - mean * total) ** 2 / w2).sum())) / len(sums)
         if free <= 1.0:
             return max(around_mean, least)
@@ -188,14 +189,17 @@ class Moments:
         """How many different directions z has taken, at most."""
         return float((self.nonzero > NOTHING).sum())
 
-    def _tabular_noise(self, mean: float) -> float:
+    def _tabular_noise(self, mean: float, sums: Floats) -> float:
         """Where rows repeat: of outcomes that are all 0 or one unit the binomial variance, else from squares.
 
-        A correction cannot know the reward it corrects, so squares are those of what came in; they are rounded to a
-        power of four, so that it does not matter, as a rule, in which portions a reward came.
+        A correction cannot know the reward it corrects. Portions of at most 1 that add up to whole numbers in every
+        bucket are of successes worth 1. Else squares are those of what came in; they are rounded to a power of four, so
+        that it does not matter, as a rule, in which portions a reward came.
         """
-        if not self.other_units and self.unit > 0.0 and 0.0 <= mean <= self.unit:
-            return mean * (self.unit - mean)
+        whole = self.unit <= 1.0 and bool((np.abs(sums - np.rint(sums)) <= _WHOLE).all())
+        unit = 1.0 if whole else self.unit
+        if (whole or not self.other_units) and 0.0 <= mean <= unit:
+            return mean * (unit - mean)
         return float(4.0 ** round(math.log(max(self._spread(mean), 1e-300), 4.0)))
 
     def _spread(self, mean: float) -> float:

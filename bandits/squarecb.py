@@ -22,8 +22,7 @@ def shares(belief: Belief, spec: PolicySpec) -> Floats:
     gap = belief.mean.max(axis=-1, keepdims=True) - belief.mean
     unit = belief.noise if belief.noise > 0.0 else 1.0
     gamma = spec.gamma * np.sqrt(arms * total(belief.tried)) / np.maximum(belief.patience(), 1e-6)
-    behind = gap > 0.0
-    part = np.where(behind, 1.0 / (arms + gamma * gap / unit), 0.0)
-    rest = 1.0 - total(part)
-    probabilities: Floats = np.where(behind, part, rest / (~behind).sum(axis=-1, keepdims=True))
+    lead = belief.leaders()
+    part = np.where(lead > 0.0, 0.0, 1.0 / (arms + gamma * gap / unit))
+    probabilities: Floats = part + (1.0 - total(part)) * lead
     return probabilities

@@ -14,9 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bandits import Policy, build_policy, draw
+from bandits.belief import Belief, Outlook
 from bandits.policy import Floats, is_distribution
 from bandits.rules import RULES
 from bandits.snapshot import SnapshotError
+from bandits.spec import PolicySpec
 from tests.services import ROOT
 
 ALGORITHMS = sorted(RULES)
@@ -302,6 +304,27 @@ def test_late_outcomes_in_any_order_are_the_batch_solution(
         row, part = rest[index]
         late.correct(x[row : row + 1], parts[part][row : row + 1], at_s=at_s[row : row + 1])
     assert np.allclose(asked(late), asked(batch), atol=EXACT)
+
+
+def test_successes_of_named_arms_may_come_in_portions(algorithm: str) -> None:
+    """Rows that repeat, without times: a success of 1 that came as 0.4 and 0.6 is one that came at once."""
+    rng = np.random.default_rng(8)
+    for count in (3, 40, 400):
+        x, reward = np.eye(4)[rng.integers(0, 4, count)], (rng.random(count) < 0.3).astype(float)
+        batch, late = made(algorithm), made(algorithm)
+        batch.learn(x, reward)
+        late.learn(x, np.zeros(count))
+        for share in (0.4, 0.6):
+            late.correct(x, share * reward)
+        assert np.allclose(late.probabilities(np.eye(4)), batch.probabilities(np.eye(4)), atol=EXACT)
+
+
+def test_a_lead_by_rounding_is_none() -> None:
+    """SquareCB gives arms whose means differ by rounding the same."""
+    mean = np.array([[0.3, np.nextafter(0.3, 1.0), 0.1]])
+    belief = Belief(mean, np.full((1, 3), 0.05), np.full((1, 3), 90.0), 0.5, Outlook(1e6, is_known=False), np.copy)
+    found = RULES["squarecb"](belief, PolicySpec("squarecb"))[0]
+    assert found[0] == found[1] > found[2]
 
 
 def test_pieces_are_as_good_as_one_batch(algorithm: str) -> None:
