@@ -124,7 +124,8 @@ class Learner:
         Raises
         ------
         SnapshotError
-            If it cannot be read, or is of another layout of context; nothing has changed then.
+            If it cannot be read, or is of another layout of context or another half-life than the configuration says:
+            then it is to be learned anew. Nothing has changed then.
         """
         snapshot = decode(value)
         dim = self._dim_of(snapshot.model)
@@ -138,6 +139,11 @@ class Learner:
         width = model.width if isinstance(model, ArmModel) else model.dim
         if width != (self._width if dim is None else dim):
             raise SnapshotError(f"snapshot of {snapshot.model} has width {width}; expected {dim or self._width}")
+        spec = self._spec_of(snapshot.model)
+        if spec is not None and model.half_life_s != spec.half_life_s:
+            raise SnapshotError(
+                f"snapshot of {snapshot.model} has half-life {model.half_life_s} s; expected {spec.half_life_s}"
+            )
         self._models[snapshot.model] = model
         self.outcomes[snapshot.model] = outcomes_of(snapshot)
         self.versions[snapshot.model] = snapshot.version

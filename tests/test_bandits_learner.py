@@ -209,6 +209,19 @@ def test_a_snapshot_of_another_kind_is_refused_and_the_last_good_one_stays() -> 
     assert after.to_bytes() == before
 
 
+def test_another_half_life_is_learned_anew() -> None:
+    """A changed half-life holds: a snapshot that was learned with the former one is not gone on from."""
+    records = log(40)
+    former = fold(made(), records).snapshots()["sale/subject"]
+    now = KNOWN | {"sale/subject": PolicySpec(half_life_s=3600.0)}
+    learner = Learner(WIDTH, features, now.get, 3, lambda policy: 3 if policy == "sale/send_time" else None)
+    with pytest.raises(SnapshotError, match="half-life 86400"):
+        learner.resume(former)
+    model = fold(learner, records).model("sale/subject")
+    assert model is not None
+    assert model.half_life_s == 3600.0
+
+
 def test_a_snapshot_says_what_it_is() -> None:
     """Encoding and decoding keep everything, and equal snapshots have equal bytes."""
     snapshot = Snapshot(
