@@ -14,6 +14,7 @@ from bandits.policy import Floats
 COLUMNS: Final = ("arm", "propensity", "reward", "context", "predicted", "arms", "propensities")
 REQUIRED: Final = ("arm", "propensity", "reward")
 _SUM_TOLERANCE: Final = 1e-6
+_MOST_ARMS: Final = 2**31
 _ABSENT: Final = object()
 
 
@@ -60,7 +61,7 @@ class Logged:
             A mapping, structured array, data frame or object with columns `arm`, `propensity`, `reward` and perhaps
             `context`, `predicted`, `propensities` and `arms`; or a sequence of records with these fields, where those
             with `correction: true` add their `delta` to the record of the same `decision_id` and `policy`. Arms are
-            integers from 0, or names: then columns of arms are in the order of `arms`, or else sorted.
+            whole numbers from 0, or names: then columns of arms are in the order of `arms`, or else sorted.
 
         Raises
         ------
@@ -158,7 +159,7 @@ def _is_mappings(values: Any) -> bool:
 
 
 def _columns(log: Any) -> dict[str, Any]:
-    if isinstance(log, Sequence) and not isinstance(log, str | bytes):
+    if isinstance(log, Sequence) and not isinstance(log, str | bytes) and not hasattr(log, "arm"):
         return _of_records(log)
     found = {name: _column(log, name) for name in COLUMNS}
     for name in REQUIRED:
@@ -261,6 +262,8 @@ def _matrix(name: str, values: Any, rows: int, *, flat: bool = False) -> Floats 
 
 
 def _indices(listed: NDArray[Any], order: Any) -> tuple[NDArray[np.int64], dict[Hashable, int] | None]:
+    if listed.dtype.kind == "f" and (np.abs(listed) < _MOST_ARMS).all() and (listed == np.rint(listed)).all():
+        listed = listed.astype(np.int64)  # as a table of floats has them
     if listed.dtype.kind in "iu" and order is None:
         if listed.min() < 0:
             raise ValueError(f"arm {listed.min()} is negative; expected whole numbers from 0, or names")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -52,13 +52,21 @@ class _Columns:
     reward: list[float]
 
 
+class _Table(NamedTuple):
+    arm: list[int]
+    propensity: list[float]
+    reward: list[float]
+
+
 def test_a_log_may_come_in_any_usual_form() -> None:
-    """A mapping, structured array, dataclass, records, named arms, examples with corrections: the same estimate."""
+    """A mapping, structured array, dataclass, named tuple, records, arms as floats or names, examples: all the same."""
     expected = estimate(SMALL, np.array([[0.2, 0.8]] * 4))
     rows = list(zip(SMALL["arm"], SMALL["propensity"], SMALL["reward"], strict=True))
     kinds: list[Any] = [
         np.array(rows, dtype=[("arm", int), ("propensity", float), ("reward", float)]),
         _Columns(SMALL["arm"], SMALL["propensity"], SMALL["reward"]),
+        _Table(SMALL["arm"], SMALL["propensity"], SMALL["reward"]),
+        SMALL | {"arm": [float(arm) for arm in SMALL["arm"]]},
         [dict(zip(SMALL, row, strict=True)) for row in rows],
         [SimpleNamespace(**dict(zip(SMALL, row, strict=True))) for row in rows],
     ]
@@ -106,6 +114,8 @@ def test_a_log_may_come_in_any_usual_form() -> None:
         ({"arm": [], "propensity": [], "reward": []}, {0: 1.0}, "log is empty"),
         ({"arm": [0, -1, 0, 0]}, {0: 1.0}, "negative"),
         ({"arm": [0.5, 1.0, 0.0, 0.0]}, {0: 1.0}, "fractions"),
+        ({"arm": [math.inf, 1.0, 0.0, 0.0]}, {0: 1.0}, "fractions"),
+        ({"arm": [-1.0, 1.0, 0.0, 0.0]}, {0: 1.0}, "negative"),
         ({"context": [[1.0], [math.nan], [0.0], [0.0]]}, {0: 1.0}, "context of row 1"),
         ({"context": [[1.0]]}, {0: 1.0}, "context has shape"),
         ({}, np.ones(3), "probabilities have shape"),
