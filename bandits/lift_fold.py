@@ -15,14 +15,15 @@ import base64
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 import orjson
 
+from bandits.learner import key_of
 from bandits.lift import ALPHA, NOTHING, Count, Interval, Lift, is_mismatched, mismatch_evidence, rate_lift
+from bandits.snapshot import SnapshotError
 
 ARMS: Final = ("treatment", "holdout")
 SUFFIX: Final = "/holdout"
@@ -34,10 +35,6 @@ DIGITS: Final = 9  # a share is told from another by so many
 SETTLED: Final = 1e-9  # rewards that were taken back again add up to less than this
 _BITS: Final = 64
 _NUMBERS, _COUNTS = np.dtype(">u8"), np.dtype(">i4")
-
-
-class SnapshotError(ValueError):
-    """Bytes that are no snapshot of a lift; the message is one sentence."""
 
 
 class _Example(msgspec.Struct):
@@ -199,7 +196,7 @@ class LiftFold:
             self.versions[campaign] = offset + 1
         if trial is not None:
             trial.latest = max(trial.latest, example.at)
-            number = _number(example.pseudonym or example.decision_id)
+            number = key_of(example.pseudonym or example.decision_id)
             trial.groups[ARMS.index(example.arm)].add(number, example.decisions, example.earned)
         return None
 
@@ -285,10 +282,6 @@ def _wrong(example: _Example) -> str | None:
     if not 0.0 < example.propensity <= 1.0:
         return "propensity"
     return None if math.isfinite(example.earned) else "reward"
-
-
-def _number(unit: str) -> int:
-    return int.from_bytes(blake2b(unit.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
 
 def _packed(group: Group) -> dict[str, Any]:

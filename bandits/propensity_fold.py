@@ -18,13 +18,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from hashlib import blake2b
 from typing import Annotated, Any, Final
 
 import msgspec
 import numpy as np
 
 from bandits import propensity_state, snapshot
+from bandits.learner import key_of
 from bandits.propensity import PropensityModel
 from bandits.propensity_score import MEMBERS, Scorer
 from bandits.snapshot import Snapshot, SnapshotError
@@ -314,7 +314,7 @@ def _next(examples: int) -> int:
 
 def _kept(decision_id: str, thin: int) -> bool:
     """Whether an example is among the share 2**-thin that is taken."""
-    return thin == 0 or int.from_bytes(blake2b(decision_id.encode(), digest_size=8).digest()) >> (64 - thin) == 0
+    return thin == 0 or key_of(decision_id) >> (64 - thin) == 0
 
 
 def _complete(record: _Record) -> bool:

@@ -13,7 +13,8 @@ from typing import Final
 import orjson
 import structlog
 
-from bandits.lift_fold import SUFFIX, LiftFold, SnapshotError
+from bandits.lift_fold import SUFFIX, LiftFold
+from bandits.snapshot import SnapshotError
 from decisioning.effects import Outgoing
 from streams.metrics import Metrics
 from streams.seams import Clock

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from bandits import lift_fold
 from bandits.lift import NOTHING, Count, rate_lift
-from bandits.lift_fold import LiftFold, SnapshotError
+from bandits.lift_fold import LiftFold
+from bandits.snapshot import SnapshotError
 
 TWO_GROUPS = (
     b'{"schema": 1, "kind": "lift", "versions": {}, "trials": [{"campaign": "c", "share": 0.5, "latest": "", "arms": ['
