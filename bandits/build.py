@@ -107,7 +107,7 @@ class Policy:
         reward : float64[n]
             What came of it so far.
         weight : float64[n], optional
-            How often each counts; 1.
+            How often each counts; 1. Of weight 2 it is learned twice, of 0 not at all.
         at_s : float64[n], optional
             Seconds since the epoch, in any order; without, the latest time there was.
 
@@ -177,8 +177,10 @@ class Policy:
 
     def _add(self, rows: Floats, reward: Floats, weight: Floats, at_s: ArrayLike | None, count: float) -> None:
         times = None if at_s is None else _numbers("at_s", at_s, (len(rows),))
-        if len(rows):
-            self._model.add_rows(rows, reward, weight, times, count)
+        told = weight > 0.0
+        if told.any():
+            times = None if times is None else times[told]
+            self._model.add_rows(rows[told], reward[told], weight[told], times, count)
             self._ready = None
 
 

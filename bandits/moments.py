@@ -110,12 +110,16 @@ class Moments:
         keys: NDArray[np.uint64],
         count: float,
     ) -> None:
-        """`add` for many examples at once; `count` is 1 or 0, `at_s` None is the latest time known."""
+        """`add` for many examples at once, each `weight` (more than 0) times; `count` is 1 or 0.
+
+        `at_s` None is the latest time known.
+        """
         times = np.full(len(z), self.now_s) if at_s is None else at_s
         self._reach(float(times.max()))
-        counts = weight > 0.0
+        seen, fresh = weight, np.ones(len(z))
         if self.half_life_s is not None:
-            weight = weight * np.exp2(times / self.half_life_s - self.reference)
+            fresh = np.exp2(times / self.half_life_s - self.reference)
+            weight = weight * fresh
         wz, bucket = weight[:, None] * z, (keys % np.uint64(len(self.bucket_r))).astype(np.intp)
         if count:
             if len(self.gram) > 1:
@@ -125,11 +129,11 @@ class Moments:
                 self.gram[0] += 0.5 * (square + square.T)
             self.nonzero += weight @ (z != 0.0)
             np.add.at(self.bucket_z, bucket, wz)
-            np.add.at(self.bucket_w2, bucket, weight * weight)
-            self._volume(times[counts])
+            np.add.at(self.bucket_w2, bucket, weight * fresh)
+            self._volume(times, seen)
         np.add.at(self.moment, slots, reward[:, None] * wz)
         np.add.at(self.bucket_r, bucket, reward * weight)
-        sizes = np.abs(reward[(reward != 0.0) & counts])
+        sizes = np.abs(reward[reward != 0.0])
         if len(sizes):
             self._size(float(sizes.min()), float(sizes.max()), float(weight @ (reward * reward)))
 
@@ -212,10 +216,10 @@ class Moments:
         self.unit = max(self.unit, most)
         self.squares += squares
 
-    def _volume(self, times: Floats) -> None:
-        self.seen += len(times)
-        self.first_s = min(self.first_s, float(times.min(initial=math.inf)))
-        self.week += float(np.exp2((times - self.latest_s) / _WEEK_S).sum())
+    def _volume(self, times: Floats, seen: Floats) -> None:
+        self.seen += float(seen.sum())
+        self.first_s = min(self.first_s, float(times.min()))
+        self.week += float(seen @ np.exp2((times - self.latest_s) / _WEEK_S))
 
     def _reach(self, at_s: float) -> None:
         """Move on to a time, if it is later than all before."""

@@ -340,6 +340,19 @@ def test_pieces_are_as_good_as_one_batch(algorithm: str) -> None:
     assert np.allclose(asked(parts), asked(whole), atol=EXACT)
 
 
+@pytest.mark.parametrize("timed", [True, False])
+def test_a_weight_is_how_often_an_example_was_there(algorithm: str, *, timed: bool) -> None:
+    """Weights 0, 1, 2 and 3 are so many examples, as to what is known and to how many there were."""
+    rng = np.random.default_rng(9)
+    x, reward, weight = rows(80), (rng.random(80) < 0.3).astype(float), rng.integers(0, 4, 80)
+    at_s = 1e9 + rng.random(80) * 1e6
+    weighed, repeated = (made(algorithm, half_life="3d", horizon=500) for _ in range(2))
+    weighed.learn(x, reward, weight, at_s if timed else None)
+    often = np.repeat(np.arange(80), weight)
+    repeated.learn(x[often], reward[often], at_s=at_s[often] if timed else None)
+    assert np.allclose(asked(weighed), asked(repeated), atol=EXACT)
+
+
 def test_what_has_faded_to_nothing_leaves_no_trace_of_its_order(algorithm: str) -> None:
     """Learning over thousands of half-lives, one by one, ends where one batch ends, to 1e-9."""
     for seed in range(40):
