@@ -191,7 +191,9 @@ class _View:
     def bounds(self, effective: float, interval: Interval, alpha: float) -> tuple[float, float]:
         spread = Spread.of(self.parts)
         if self.method != "dm":
-            spread = spread.shrunk(self.weight, self.rest, _effective(np.abs(self.weight * self.logged.reward)))
+            spread = spread.shrunk(
+                self.parts, self.weight, self.rest, _effective(np.abs(self.weight * self.logged.reward))
+            )
         low, high = bounds(self.value, spread, interval, alpha)
         if low == high:  # nothing varies: as many rows without an exception leave room for this many ("rule of three")
             room = -math.log(alpha / 2.0) / effective * (float(np.abs(self.logged.reward).max()) or 1.0)

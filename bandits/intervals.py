@@ -43,7 +43,7 @@ class Spread:
             len(parts), float(np.mean(away**2)) * len(parts) / max(1, len(parts) - 1), float(np.mean(away**3))
         )
 
-    def shrunk(self, weight: Floats, rest: Floats, seen: float) -> Spread:
+    def shrunk(self, parts: Floats, weight: Floats, rest: Floats, seen: float) -> Spread:
         """The same, leaning on what all rows show while few of those that count do.
 
         Where rewards are rare, the rows of large weight have none at first, and then seem not to vary. Were rewards as
@@ -51,12 +51,16 @@ class Spread:
 
         Parameters
         ----------
+        parts : float64[n]
+            What was averaged: the products, and what does not hang on the weights.
         weight, rest : float64[n]
-            Whose products were averaged.
+            Whose products these are.
         seen
             How many rewarded rows there are, in effect.
         """
-        second, third = (float(np.mean(weight**power) * np.mean(rest**power)) for power in (2, 3))
+        apart = Spread.of(parts - weight * rest)
+        second = apart.second + float(np.mean(weight**2) * np.mean(rest**2))
+        third = apart.third + float(np.mean(weight**3) * np.mean(rest**3))
         share = PRIOR_REWARDS / (PRIOR_REWARDS + seen)
         return Spread(
             self.rows, self.second + share * (second - self.second), self.third + share * (third - self.third)

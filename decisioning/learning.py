@@ -22,7 +22,7 @@ from bandits.propensity_fold import PREFIX
 from bandits.ready import ReadyPolicy
 from bandits.snapshot import SnapshotError, decode
 from bandits.spec import PolicySpec
-from decisioning import contexts, slots
+from decisioning import contexts, durations, slots
 from decisioning.effects import Outgoing
 from decisioning.learners import Learners
 from decisioning.plan import Plan
@@ -182,8 +182,9 @@ class Advice:
 
 
 def rule_of(spec: PolicySpec) -> dict[str, Any]:
-    """What makes probabilities of a model, beside the model, by name."""
-    found = {"algorithm": spec.algorithm, "explore": spec.explore, "horizon": spec.horizon}
+    """What makes a model of examples, and probabilities of the model, by name."""
+    half_life = None if spec.half_life_s is None else durations.spell(round(spec.half_life_s * 1e3))
+    found = {"algorithm": spec.algorithm, "explore": spec.explore, "half_life": half_life, "horizon": spec.horizon}
     return {name: value for name, value in found.items() if value is not None}
 
 

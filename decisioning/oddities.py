@@ -59,6 +59,8 @@ def _lessons(config: Config, path: FieldPath, campaign: Campaign) -> Iterator[Od
             actual = config.event_aliases[worth.event]
             said = f'"{worth.event}" is an alias; events arrive as "{actual}"'
             yield (*path, "rewards", index, "event"), said, f'use "{actual}"'
+        if worth.event in (later.event for later in policy.rewards[index + 1 :]):
+            yield (*path, "rewards", index, "event"), "the event is there again below: that one counts", "keep one"
 
 
 def _never_known(config: Config) -> Iterator[Oddity]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -80,10 +81,7 @@ def evaluate(asked: Asked) -> int:
     Failure
         A file cannot be used, a policy is none, or the log has no such choice.
     """
-    if asked.method not in METHODS:
-        raise Failure(f"--method {asked.method}: expected one of {', '.join(METHODS)}", WRONG_USE)
-    if not 0.0 < asked.alpha < 1.0:
-        raise Failure(f"--alpha {asked.alpha:g}: expected a number between 0 and 1, such as 0.05", WRONG_USE)
+    _check(asked)
     try:
         candidates = [Candidate.of(text) for text in asked.policies]
     except ValueError as error:
@@ -112,6 +110,16 @@ def evaluate(asked: Asked) -> int:
         _print(found, asked)
     answered = {judged.name for one in found for judged in one.policies if not judged.refusal}
     return 0 if answered.issuperset(asked.policies) else NO
+
+
+def _check(asked: Asked) -> None:
+    """Refuse flags that mean nothing."""
+    if asked.method not in METHODS:
+        raise Failure(f"--method {asked.method}: expected one of {', '.join(METHODS)}", WRONG_USE)
+    if not 0.0 < asked.alpha < 1.0:
+        raise Failure(f"--alpha {asked.alpha:g}: expected a number between 0 and 1, such as 0.05", WRONG_USE)
+    if not math.isfinite(asked.margin):
+        raise Failure(f"--margin {asked.margin:g}: expected a finite number, such as 0.01", WRONG_USE)
 
 
 def _nothing(asked: Asked, choices: Choices) -> Failure:

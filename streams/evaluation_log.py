@@ -6,12 +6,14 @@ import csv
 import datetime as dt
 import gzip
 from collections.abc import Callable, Iterator
-from io import TextIOWrapper
+from contextlib import contextmanager
+from io import BufferedReader, TextIOWrapper
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import orjson
 
+from decisioning.backtest import BYTE_ORDER_MARK
 from decisioning.evaluation import Choices, LogError, Row, eligible_arms
 from streams.checking import unreadable
 from streams.failure import NO, WRONG_USE, Failure
@@ -69,8 +71,13 @@ def _alone(log: Path, examples: Path | None, kind: str) -> None:
         raise Failure(f"{log}: this is {kind} and has the rewards; --examples goes with a decision log", WRONG_USE)
 
 
-def _opened(path: Path) -> BinaryIO:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+@contextmanager
+def _opened(path: Path) -> Iterator[BufferedReader | gzip.GzipFile]:
+    """The file, from behind its byte order mark on if it has one."""
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+        if file.peek(len(BYTE_ORDER_MARK)).startswith(BYTE_ORDER_MARK):
+            file.read(len(BYTE_ORDER_MARK))
+        yield file
 
 
 def _kind(path: Path) -> str:
@@ -144,7 +151,7 @@ def _seconds(at: Any) -> float:
 
 
 def _rows(path: Path, choices: Choices) -> Iterator[int]:
-    with _opened(path) as file, TextIOWrapper(file, "utf-8-sig", newline="") as text:
+    with _opened(path) as file, TextIOWrapper(file, "utf-8", newline="") as text:
         try:
             reader = csv.DictReader(text, strict=True)
             yield 1

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 import typer
 
+from decisioning.backtest import BYTE_ORDER_MARK
 from decisioning.explain import IncompleteError, explain
 from streams.backtesting import parse_time
 from streams.checking import unreadable
@@ -91,8 +92,8 @@ def _decided_ms(record: dict[str, Any]) -> int:
 def _in_file(needle: bytes, path: Path) -> dict[str, Any] | None:
     try:
         with path.open("rb") as file:
-            for line in file:
-                if (record := _matching(needle, line)) is not None:
+            for number, line in enumerate(file):
+                if (record := _matching(needle, line if number else line.removeprefix(BYTE_ORDER_MARK))) is not None:
                     return record
     except OSError as error:
         raise unreadable(path, error) from None

@@ -12,6 +12,7 @@ import orjson
 
 from bandits.lift import ALPHA
 from bandits.lift_fold import LiftFold, Trial
+from decisioning.backtest import BYTE_ORDER_MARK
 from decisioning.cohorts import Cohorts
 from decisioning.lift import COLUMNS, TITLES, Comparison, Measured, amount, cells, compare
 from decisioning.lift import Group as Mean
@@ -208,7 +209,7 @@ def _records(path: Path, lines: Iterable[bytes]) -> Iterator[tuple[int, dict[str
         if not line.strip():
             continue
         try:
-            record = orjson.loads(line)
+            record = orjson.loads(line if number > 1 else line.removeprefix(BYTE_ORDER_MARK))
         except orjson.JSONDecodeError:
             record = None
         if not isinstance(record, dict):

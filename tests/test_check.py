@@ -167,6 +167,7 @@ WARNINGS = [
     (("share: 0.05", "share: 1"), "14:18", "holdout.share", "everybody is held out"),
     (("policy: {algorithm: thompson, explore: 0.05}", "policy: {algorithm: uniform, horizon: 5}"), "42:43", "campaigns[0].policy.horizon", "uniform learns nothing"),
     (("policy: {algorithm: thompson", "policy: {rewards: [{event: Added To Cart, weight: 1}]"), "42:32", "campaigns[0].policy.rewards[0].event", 'events arrive as "Product Added"'),
+    (("policy: {algorithm: thompson", "policy: {rewards: [{event: A, weight: 1}, {event: A, weight: 2}]"), "42:32", "campaigns[0].policy.rewards[0].event", "that one counts"),
     (("{subject: 78}", "{subjct: 78}"), "17:59", "guardrails.max_length.subjct", 'try "subject"'),
 ]  # fmt: skip
 

@@ -354,7 +354,7 @@ def test_a_time_needs_its_offset(run: Any, shop: Path, until: str) -> None:
 
 
 def test_explain_from_a_file(run: Any, shop: Path) -> None:
-    """A decision in words, exit 0; an unknown one is said, exit 1; a changed record too."""
+    """A decision in words, exit 0, also behind a byte order mark; an unknown one or a changed record exit 1."""
     log = shop / "log.jsonl"
     arguments = ("backtest", "--config", shop / "shop.yaml", "--events", shop / "events.jsonl")
     run(*arguments, "--until", "2026-03-02T11:00:00Z", "--log", log)
@@ -362,6 +362,8 @@ def test_explain_from_a_file(run: Any, shop: Path) -> None:
     code, out, err = run("explain", "--log", log, record["decision_id"])
     assert (code, err) == (0, "")
     assert out.startswith("SENT: cart for u1 by email")
+    (shop / "saved.jsonl").write_bytes(b"\xef\xbb\xbf" + log.read_bytes())
+    assert run("explain", "--log", shop / "saved.jsonl", record["decision_id"]) == (0, out, "")
     code, out, err = run("explain", "--log", log, "unknown")
     assert (code, out) == (1, "")
     assert "no decision unknown" in _one_line(err)

@@ -271,6 +271,13 @@ def test_a_difference_knows_what_both_have_in_common() -> None:
     assert gain.value == pytest.approx(alone.value - log["reward"].mean())
 
 
+def test_a_gain_over_the_log_allows_for_how_often_arms_came_up() -> None:
+    """Of 40 policies that do what was done at most 2 seem to differ, where only the chosen arm's chance is logged."""
+    half, rates = np.full(2, 0.5), np.array([0.05, 0.75])
+    found = [difference(played(seed, 240, half, rates), {0: 0.5, 1: 0.5}, method="dr") for seed in range(40)]
+    assert sum(not each.low <= 0.0 <= each.high for each in found) <= 2
+
+
 def test_the_gate_lets_better_ones_pass_and_no_others() -> None:
     """Better: allowed; worse, unsure, hardly logged, or better by less than the margin: refused in different words."""
     rates = np.array([0.1, 0.2])

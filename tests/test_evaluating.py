@@ -170,6 +170,17 @@ def test_a_csv_is_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert set(rows[0].names) == {"x", "age"}
 
 
+def test_a_byte_order_mark_is_no_part_of_the_log(tmp_path: Path) -> None:
+    """Examples and CSV as some editors and spreadsheets save them, also gzipped, with CRLF."""
+    lines = "".join(json.dumps(record) + "\r\n" for record in examples(50))
+    table = "arm,propensity,reward\r\na,0.5,1\r\nb,0.5,0\r\n"
+    for name, text, rows in (("e.jsonl", lines, 50), ("l.csv", table, 2)):
+        (tmp_path / name).write_bytes(text.encode("utf-8-sig"))
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(text.encode("utf-8-sig")))
+        for path in (tmp_path / name, tmp_path / f"{name}.gz"):
+            assert [len(found) for found in read(path, None).select(None, None).values()] == [rows]
+
+
 def test_a_log_that_cannot_answer_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit 1 with the reason and a remedy, and the numbers all the same."""
     log = written(tmp_path / "e.jsonl", examples(20))
@@ -236,6 +247,7 @@ def test_bad_files_are_refused_by_line(
         (["--policy", "{}"], "is no policy"),
         (["--policy", "uniform", "--method", "x"], "--method x"),
         (["--policy", "uniform", "--alpha", "2"], "--alpha 2"),
+        (["--policy", "uniform", "--margin", "nan"], "--margin nan"),
         (["--policy", "uniform", "--choice", "nope"], "no such choice"),
         (["--policy", "uniform", "--examples", "other"], "goes with a decision log"),
         ([], "policy"),

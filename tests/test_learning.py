@@ -150,6 +150,17 @@ def test_every_probability_is_computed_again_from_the_model_that_is_named(learne
     assert any("subject: the model gives" in said for said in explain(forged, None, recall).differences)
 
 
+def test_a_model_whose_examples_age_is_learned_again(tmp_path: Path) -> None:
+    """The record says after how long an example counts half, since the examples do not."""
+    chosen = setup(half_life="90m")
+    played = campaign_of(120, chosen, Learning(plans_of(chosen)))
+    examples = tmp_path / "examples.jsonl"
+    examples.write_bytes(b"".join(orjson.dumps(record) + b"\n" for record in played.examples))
+    again = explain(played.log[-1], None, recall_of(None, examples))
+    assert sum("computed again from it" in said for said in again.sentences) == 2
+    assert again.differences == ()
+
+
 def test_a_model_that_is_not_found_is_said_to_be_missing(learned: Played, tmp_path: Path) -> None:
     """What is not there is no difference, but it is not passed over either."""
     empty = tmp_path / "none.jsonl"
